@@ -105,7 +105,7 @@ class BuildError(SandboxError):
         self.log = log
 
 
-class RuntimeFailure(SandboxError):
+class RuntimeFailure(SandboxError):  # noqa: N818 - RuntimeError is taken by the language
     """A runtime (Docker engine, process) refused or failed an operation."""
 
 

@@ -108,7 +108,8 @@ class Runtime(Protocol):
     async def interpreter(self, python: str) -> str:
         """Identity of the interpreter that `python` ("3.11", "" = default) means here, part of the lock hash.
 
-        Raises SandboxError("no-python")."""
+        Raises SandboxError("no-python").
+        """
 
     async def prepare(self, model: ModelDesired, report: Report) -> Environment:
         """Make the model's environment unless it exists. Two calls for one lock hash build once. Raises BuildError."""
@@ -116,7 +117,8 @@ class Runtime(Protocol):
     async def start(self, model: ModelDesired, place: ReplicaPlace, environment: Environment) -> ReplicaRecord:
         """Start a replica's agent and return once it runs; its control socket appears as `sockets/agent.sock`.
 
-        Raises RuntimeFailure("start" | "engine" | "isolation")."""
+        Raises RuntimeFailure("start" | "engine" | "isolation").
+        """
 
     async def stop(self, replica: ReplicaRecord, grace: float) -> None:
         """End the replica and remove every trace of it (container, processes, cgroups, mounts, folder)."""
@@ -171,7 +173,8 @@ class Traffic(Protocol):
 
     async def route(self, model: str, route: Route | None) -> None:
         """Make every gateway use `route` for `model`; return when each has confirmed (a gateway that is gone counts
-        as confirmed: it asks for everything when it is back)."""
+        as confirmed: it asks for everything when it is back).
+        """
 
     async def metrics(self) -> Sequence[Sequence[Mapping[str, Any]]]:
         """Each gateway's families (see exposition.py), those of dead gateways included."""

@@ -1,0 +1,249 @@
+"""From what is wanted and what is there to what to do: a pure function per model. It knows no clock and no machine.
+
+The rules, in order; the same numbers stand in the code:
+
+1. The environment of the wanted lock hash is built once; a failed one is left until something changes.
+2. A replica whose agent died is revived where its runtime can (the workers live on), else removed.
+3. Each index below `replicas` has one replica of the wanted hash ("fresh"); one that fails is retried with back-off.
+4. Each connected replica, fresh or still serving, gets the newest generation that is not known to fail on it. A
+   candidate for an older one is killed for it, but not more than twice in a row, so that fast saves still land.
+5. The gateways are sent to the fresh replicas once all of them are ready (the first ready one, where nothing answers
+   yet; those that are ready, where `load_timeout` has passed), else to the newest generation on the replicas that
+   serve now. They never go back to an older generation while the newer one answers.
+6. Workers that no gateway is sent to, and that nothing waits for, are retired; replicas likewise are stopped.
+7. Limits that changed are sent to the workers that run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from orchestrator.plan.actions import Action, Build, Configure, Kill, Load, Retire, Revive, Start, Stop, Swap
+from orchestrator.plan.observed import ModelObserved, ReplicaObserved, Routed, WorkerObserved
+from orchestrator.plan.types import Generation, ModelDesired
+
+MOST_KILLS_IN_A_ROW = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do now, and when to look again (monotonic seconds) where only time is waited for."""
+
+    actions: tuple[Action, ...] = ()
+    wake_at: float | None = None
+
+
+def plan(desired: ModelDesired | None, observed: ModelObserved, now: float) -> Plan:
+    """Decide for one model. desired None: the model is to go, whatever it is."""
+    if desired is None:
+        return Plan(tuple(Stop(each.incarnation, "no longer wanted") for each in _living(observed)))
+    planner = _Planner(desired, observed, now)
+    return Plan(tuple(planner.actions()), planner.wake_at)
+
+
+def target(observed: ModelObserved, replica_hash: str) -> Generation | None:
+    """The newest generation that is not known to fail on replicas of this hash."""
+    for generation in (observed.wanted, observed.good):
+        if generation is not None and (generation.content, replica_hash) not in observed.rejected:
+            return generation
+    return None
+
+
+def _living(observed: ModelObserved) -> list[ReplicaObserved]:
+    return [each for each in observed.replicas if each.state != "stopping"]
+
+
+class _Planner:
+    """One decision. It collects the earliest time at which waiting ends; everything else is read-only."""
+
+    def __init__(self, desired: ModelDesired, observed: ModelObserved, now: float) -> None:
+        self.desired = desired
+        self.observed = observed
+        self.now = now
+        self.wake_at: float | None = None
+        living = _living(observed)
+        self.dead = [each for each in living if each.state == "dead"]
+        alive = [each for each in living if each.state != "dead"]
+        self.fresh = [
+            each for each in alive if each.replica_hash == desired.replica_hash and each.index < desired.replicas
+        ]
+        self.stale = [each for each in alive if each not in self.fresh]
+        self.orphaned = [each for each in self.dead if each.revivable]  # their workers may well serve on
+        routed = observed.routed
+        self.serving = [each for each in alive if routed is not None and each.replica_hash == routed.replica_hash]
+
+    def actions(self) -> Iterator[Action]:
+        yield from self.environment()
+        yield from self.revive()
+        yield from self.start()
+        yield from self.load()
+        swap = self.swap()
+        if swap is not None:
+            yield swap  # what it makes superfluous is seen, and ended, once the gateways have confirmed
+        else:
+            yield from self.retire()
+        yield from self.configure()
+
+    def environment(self) -> Iterator[Action]:  # 1
+        if self.observed.blocked or self.observed.environments.get(self.desired.lock_hash) is not None:
+            return
+        if target(self.observed, self.desired.replica_hash) is None:
+            return
+        if not self.waits("build"):
+            yield Build(self.desired.lock_hash, "no environment for these requirements yet")
+
+    def revive(self) -> Iterator[Action]:  # 2
+        for replica in self.dead:
+            useful = replica.index < self.desired.replicas or replica in self.serving
+            if not (replica.revivable and useful):
+                yield Stop(replica.incarnation, "its agent ended")
+            elif not self.waits(f"start:{replica.index}"):
+                yield Revive(replica.incarnation, "its agent ended")
+
+    def start(self) -> Iterator[Action]:  # 3
+        if self.observed.environments.get(self.desired.lock_hash) != "ready" or self.observed.blocked:
+            return
+        if target(self.observed, self.desired.replica_hash) is None:
+            return
+        there = {each.index for each in self.fresh} | {
+            each.index for each in self.dead if each.revivable and each.replica_hash == self.desired.replica_hash
+        }
+        cause = "its specification changed" if self.stale else "not there"
+        for index in range(self.desired.replicas):
+            if index not in there and not self.waits(f"start:{index}"):
+                yield Start(index, cause)
+
+    def load(self) -> Iterator[Action]:  # 4
+        superseded = self.observed.superseded
+        for replica in [*self.fresh, *(each for each in self.serving if each not in self.fresh)]:
+            wanted = target(self.observed, replica.replica_hash)
+            if replica.state != "up" or wanted is None:
+                continue
+            if any(each.generation == wanted.number and each.state != "draining" for each in replica.workers):
+                continue
+            if (replica.incarnation, wanted.number) in self.observed.halted:
+                continue
+            loading = [each for each in replica.workers if each.state == "loading"]
+            if loading and superseded >= MOST_KILLS_IN_A_ROW:
+                continue
+            draining = sum(each.state == "draining" for each in replica.workers)
+            if draining >= self.desired.reload.max_draining or self.waits(f"load:{replica.incarnation}"):
+                continue
+            for worker in loading:
+                yield Kill(replica.incarnation, worker.generation, worker.attempt, f"g{wanted.number} is newer")
+            yield Load(replica.incarnation, wanted.number, self.why(replica, wanted))
+
+    def why(self, replica: ReplicaObserved, wanted: Generation) -> str:
+        routed = self.observed.routed
+        if routed is None:
+            return "first start"
+        if (routed.generation, routed.replica_hash) == (wanted.number, replica.replica_hash):
+            return "its worker ended"
+        if not replica.workers:
+            return "new replica"
+        return ", ".join(wanted.changed[:3]) + (" …" if len(wanted.changed) > 3 else "") or "asked for"
+
+    def swap(self) -> Swap | None:  # 5
+        fresh = target(self.observed, self.desired.replica_hash)
+        routed = self.observed.routed
+        if fresh is not None:
+            there = [*self.fresh, *(each for each in self.orphaned if each.replica_hash == self.desired.replica_hash)]
+            ready = _ready(there, fresh.number)
+            if ready and self.may_swap(fresh, self.desired.replica_hash, self.fresh, ready, self.desired.replicas):
+                return self.swap_unless_done(fresh.number, self.desired.replica_hash, ready)
+        if routed is None:
+            return None
+        current = target(self.observed, routed.replica_hash)
+        if current is not None and current.number > routed.generation:
+            ready = _ready(self.serving, current.number)
+            if ready and self.may_swap(current, routed.replica_hash, self.serving, ready, len(self.serving)):
+                return self.swap_unless_done(current.number, routed.replica_hash, ready)
+        return self.swap_unless_done(routed.generation, routed.replica_hash, self.still_ready(routed))
+
+    def still_ready(self, routed: Routed) -> frozenset[tuple[str, int]]:
+        scaled_to = self.desired.replicas
+        replicas = [
+            each for each in self.serving if each.index < scaled_to or each.replica_hash != self.desired.replica_hash
+        ]
+        dead = [each for each in self.dead if each.revivable and each.replica_hash == routed.replica_hash]
+        return _ready([*replicas, *dead], routed.generation)
+
+    def may_swap(
+        self,
+        wanted: Generation,
+        replica_hash: str,
+        replicas: list[ReplicaObserved],
+        ready: frozenset[tuple[str, int]],
+        complete: int,
+    ) -> bool:
+        routed = self.observed.routed
+        if routed is None or not routed.upstreams:
+            return True
+        if (routed.generation, routed.replica_hash) == (wanted.number, replica_hash):
+            return True  # a laggard or a respawned worker joins, or one has left
+        if wanted.number < routed.generation and replica_hash == routed.replica_hash:
+            return False
+        if len(ready) >= complete:
+            return True
+        since = [each.since for replica in replicas for each in replica.workers if each.generation == wanted.number]
+        deadline = max(since, default=self.now) + self.desired.load_timeout
+        if self.now >= deadline:
+            return True
+        self.wake(deadline)
+        return False
+
+    def swap_unless_done(self, generation: int, replica_hash: str, ready: frozenset[tuple[str, int]]) -> Swap | None:
+        routed = self.observed.routed
+        if routed == Routed(generation, replica_hash, ready):
+            return None
+        if routed is None or routed.generation != generation or routed.replica_hash != replica_hash:
+            cause = "ready"
+        else:
+            cause = "a worker joined" if ready > routed.upstreams else "a worker ended"
+        return Swap(generation, replica_hash, ready, cause)
+
+    def retire(self) -> Iterator[Action]:  # 6
+        routed = self.observed.routed
+        done = routed is None or (routed.replica_hash == self.desired.replica_hash and bool(routed.upstreams))
+        for replica in self.stale:
+            if done or replica not in self.serving:
+                yield Stop(replica.incarnation, "replaced" if routed else "its specification changed")
+        for replica in [*self.fresh, *(each for each in self.serving if each in self.stale and not done)]:
+            wanted = target(self.observed, replica.replica_hash)
+            for worker in replica.workers:
+                if replica.state == "up" and self.superfluous(replica, worker, wanted):
+                    yield Retire(replica.incarnation, worker.generation, worker.attempt, "replaced")
+
+    def superfluous(self, replica: ReplicaObserved, worker: WorkerObserved, wanted: Generation | None) -> bool:
+        routed = self.observed.routed
+        if worker.state != "ready" or routed is None or not routed.upstreams:
+            return False
+        if (replica.incarnation, worker.attempt) in routed.upstreams and worker.generation == routed.generation:
+            return False
+        return wanted is None or worker.generation != wanted.number
+
+    def configure(self) -> Iterator[Action]:  # 7
+        for replica in self.fresh:
+            if replica.state == "up" and replica.serving not in (None, self.desired.serving):
+                yield Configure(replica.incarnation, "limits changed")
+
+    def waits(self, key: str) -> bool:
+        """Whether `key` may not be tried yet; remembers when it may."""
+        at = self.observed.retry_at.get(key, self.now)
+        if at <= self.now:
+            return False
+        self.wake(at)
+        return True
+
+    def wake(self, at: float) -> None:
+        self.wake_at = at if self.wake_at is None else min(self.wake_at, at)
+
+
+def _ready(replicas: list[ReplicaObserved], generation: int) -> frozenset[tuple[str, int]]:
+    return frozenset(
+        (replica.incarnation, worker.attempt)
+        for replica in replicas
+        for worker in replica.workers
+        if worker.generation == generation and worker.state == "ready"
+    )
