@@ -1,0 +1,245 @@
+"""The project's memory: generations, events and counters in one SQLite file. It knows no model, no file, no process."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from orchestrator.errors import SandboxError
+
+GenerationState = Literal["made", "active", "failed", "retired"]
+
+# The newest events that are kept; older ones go as new ones come.
+EVENTS_KEPT = 10_000
+
+# One script per version; the file's `user_version` counts those that ran. Never edit one that was released: add one.
+MIGRATIONS = (
+    """
+    CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE generations (
+        model TEXT NOT NULL, number INTEGER NOT NULL, content TEXT NOT NULL, data TEXT NOT NULL, tree TEXT NOT NULL,
+        config TEXT NOT NULL, changed TEXT NOT NULL, created REAL NOT NULL, state TEXT NOT NULL,
+        pinned INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (model, number)
+    ) WITHOUT ROWID;
+    CREATE TABLE events (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, model TEXT, event TEXT NOT NULL,
+        message TEXT NOT NULL, data TEXT NOT NULL
+    );
+    CREATE INDEX events_time ON events (time);
+    """,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRow:
+    """One generation as it is remembered. content: 64 hex, the name of its manifest in the object store. data: 64 hex
+    over path, size and mtime of the data folder, "" where there is none. created: Unix seconds.
+    """
+
+    model: str
+    number: int
+    content: str
+    data: str
+    tree: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    changed: tuple[str, ...] = ()
+    created: float = 0.0
+    state: GenerationState = "made"
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """One event. id grows with every event of the project; time: Unix seconds."""
+
+    id: int
+    time: float
+    model: str | None
+    event: str
+    message: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Store:
+    """The one connection to `store.db`, safe to use from every thread. Every failure is a SandboxError("store"), or
+    "disk-full" where that is the cause.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        with self._mapped():
+            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+            self._connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
+        try:
+            with self._mapped():
+                self._open()
+        except SandboxError:
+            self._connection.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the file. The store cannot be used afterwards."""
+        with self._lock:
+            self._connection.close()
+
+    def next_generation(self, model: str) -> int:
+        """The next number of a model. A number is given once, whether or not a generation comes of it."""
+        return self.count(f"generation/{model}")
+
+    def count(self, name: str, by: int = 1) -> int:
+        """Raise a counter and return its new value. A counter begins at 0 and never falls."""
+        query = (
+            "INSERT INTO counters (name, value) VALUES (?, ?) "
+            "ON CONFLICT (name) DO UPDATE SET value = value + excluded.value RETURNING value"
+        )
+        with self._transaction() as connection:
+            return int(connection.execute(query, (name, by)).fetchone()[0])
+
+    def add_generation(self, row: GenerationRow) -> None:
+        """Remember a generation; `created` is set to now where it is 0."""
+        values = (
+            row.model,
+            row.number,
+            row.content,
+            row.data,
+            row.tree,
+            json.dumps(row.config),
+            json.dumps(row.changed),
+            row.created or time.time(),
+            row.state,
+            int(row.pinned),
+        )
+        with self._transaction() as connection:
+            connection.execute("INSERT INTO generations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+
+    def generation(self, model: str, number: int) -> GenerationRow | None:
+        """One generation, or None where it was never made or was pruned."""
+        found = self._generations("WHERE model = ? AND number = ?", (model, number))
+        return found[0] if found else None
+
+    def latest(self, model: str, state: GenerationState | None = None) -> GenerationRow | None:
+        """The newest generation of a model (in that state), or None."""
+        where, values = ("AND state = ?", (model, state)) if state else ("", (model,))
+        found = self._generations(f"WHERE model = ? {where} ORDER BY number DESC LIMIT 1", values)
+        return found[0] if found else None
+
+    def generations(self, model: str | None = None) -> Sequence[GenerationRow]:
+        """The generations of a model (of all), newest first."""
+        where, values = ("WHERE model = ?", (model,)) if model is not None else ("", ())
+        return self._generations(f"{where} ORDER BY model, number DESC", values)
+
+    def mark(self, model: str, number: int, state: GenerationState) -> None:
+        """Set a generation's state. "active" retires the one that was active before."""
+        with self._transaction() as connection:
+            if state == "active":
+                connection.execute(
+                    "UPDATE generations SET state = 'retired' WHERE model = ? AND state = 'active' AND number != ?",
+                    (model, number),
+                )
+            connection.execute(
+                "UPDATE generations SET state = ? WHERE model = ? AND number = ?", (state, model, number)
+            )
+
+    def place(self, model: str, number: int, tree: str) -> None:
+        """Note that a generation now lives in another tree of the pool."""
+        with self._transaction() as connection:
+            connection.execute("UPDATE generations SET tree = ? WHERE model = ? AND number = ?", (tree, model, number))
+
+    def pin(self, model: str, number: int, pinned: bool) -> None:
+        """A pinned generation is never pruned."""
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE generations SET pinned = ? WHERE model = ? AND number = ?", (int(pinned), model, number)
+            )
+
+    def remove_generations(self, model: str, numbers: Collection[int]) -> None:
+        """Forget generations. Their numbers stay used."""
+        with self._transaction() as connection:
+            connection.executemany(
+                "DELETE FROM generations WHERE model = ? AND number = ?", [(model, number) for number in numbers]
+            )
+
+    def add_event(
+        self, model: str | None, event: str, message: str, data: Mapping[str, Any] | None = None, *, at: float
+    ) -> int:
+        """Remember an event of the time `at` (Unix seconds) and return its id."""
+        with self._transaction() as connection:
+            cursor = connection.execute(
+                "INSERT INTO events (time, model, event, message, data) VALUES (?, ?, ?, ?, ?)",
+                (at, model, event, message, json.dumps(data or {})),
+            )
+            number = int(cursor.lastrowid or 0)
+            connection.execute("DELETE FROM events WHERE id <= ?", (number - EVENTS_KEPT,))
+        return number
+
+    def events(self, since: float | None = None, models: Collection[str] = (), limit: int = 1000) -> Sequence[EventRow]:
+        """The newest `limit` events from `since` (Unix seconds) on, of these models (none named: all), oldest first."""
+        wanted, values = [], list[Any]()
+        if since is not None:
+            wanted.append("time >= ?")
+            values.append(since)
+        if models:
+            wanted.append(f"model IN ({', '.join('?' * len(models))})")
+            values.extend(models)
+        where = f"WHERE {' AND '.join(wanted)}" if wanted else ""
+        query = f"SELECT id, time, model, event, message, data FROM events {where} ORDER BY id DESC LIMIT ?"  # noqa: S608 - the text holds no value
+        with self._transaction() as connection:
+            rows = connection.execute(query, (*values, limit)).fetchall()
+        return [EventRow(*fields, json.loads(data)) for *fields, data in reversed(rows)]
+
+    def _generations(self, where: str, values: Sequence[Any]) -> list[GenerationRow]:
+        columns = "model, number, content, data, tree, config, changed, created, state, pinned"
+        query = f"SELECT {columns} FROM generations {where}"  # noqa: S608 - the text holds no value
+        with self._transaction() as connection:
+            rows = connection.execute(query, values).fetchall()
+        return [
+            GenerationRow(*known, json.loads(config), tuple(json.loads(changed)), created, state, bool(pinned))
+            for *known, config, changed, created, state, pinned in rows
+        ]
+
+    def _open(self) -> None:
+        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "busy_timeout = 5000"):
+            self._connection.execute(f"PRAGMA {pragma}")
+        version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+        if version > len(MIGRATIONS):
+            raise SandboxError(
+                "store",
+                f"{self.path} was written by a newer Model Sandbox (format {version}, known: {len(MIGRATIONS)})",
+                hint="upgrade, or move the file away: generation numbers and history start over",
+            )
+        for number in range(version, len(MIGRATIONS)):
+            script = f"BEGIN IMMEDIATE; {MIGRATIONS[number]} PRAGMA user_version = {number + 1}; COMMIT;"
+            self._connection.executescript(script)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._mapped():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    @contextmanager
+    def _mapped(self) -> Iterator[None]:
+        """Foreign exceptions in, SandboxErrors out."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            if "disk is full" in str(error) or getattr(error, "errno", None) == 28:
+                raise SandboxError("disk-full", f"no space left to write {self.path}") from error
+            raise SandboxError(
+                "store",
+                f"{self.path} cannot be used: {error}",
+                hint="move the file away: generation numbers and history start over",
+            ) from error
