@@ -10,6 +10,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from orchestrator.errors import SandboxError
@@ -29,7 +30,7 @@ MIGRATIONS = (
         pinned INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (model, number)
     ) WITHOUT ROWID;
     CREATE TABLE events (
-        id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, model TEXT, event TEXT NOT NULL,
+        id INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT NOT NULL, model TEXT, event TEXT NOT NULL,
         message TEXT NOT NULL, data TEXT NOT NULL
     );
     CREATE INDEX events_time ON events (time);
@@ -55,16 +56,7 @@ class GenerationRow:
     pinned: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class EventRow:
-    """One event. id grows with every event of the project; time: Unix seconds."""
-
-    id: int
-    time: float
-    model: str | None
-    event: str
-    message: str
-    data: Mapping[str, Any] = field(default_factory=dict)
+Event = dict[str, Any]
 
 
 class Store:
@@ -168,32 +160,36 @@ class Store:
             )
 
     def add_event(
-        self, model: str | None, event: str, message: str, data: Mapping[str, Any] | None = None, *, at: float
+        self, at: str, model: str | None, event: str, message: str, data: Mapping[str, Any] | None = None
     ) -> int:
-        """Remember an event of the time `at` (Unix seconds) and return its id."""
+        """Remember an event of the moment `at` (ISO 8601, UTC, milliseconds, `Z`) and return its number."""
+        query = "INSERT INTO events (time, model, event, message, data) VALUES (?, ?, ?, ?, ?)"
         with self._transaction() as connection:
-            cursor = connection.execute(
-                "INSERT INTO events (time, model, event, message, data) VALUES (?, ?, ?, ?, ?)",
-                (at, model, event, message, json.dumps(data or {})),
-            )
+            cursor = connection.execute(query, (at, model, event, message, json.dumps(data or {})))
             number = int(cursor.lastrowid or 0)
             connection.execute("DELETE FROM events WHERE id <= ?", (number - EVENTS_KEPT,))
         return number
 
-    def events(self, since: float | None = None, models: Collection[str] = (), limit: int = 1000) -> Sequence[EventRow]:
-        """The newest `limit` events from `since` (Unix seconds) on, of these models (none named: all), oldest first."""
+    def events(self, since: str | None = None, models: Collection[str] = (), limit: int = 1000) -> list[Event]:
+        """The newest `limit` events from `since` (ISO 8601) on, of these models (none named: all), oldest first.
+
+        Each has time, model, event, message and data. Raises SandboxError("usage") for an unreadable `since`.
+        """
         wanted, values = [], list[Any]()
         if since is not None:
             wanted.append("time >= ?")
-            values.append(since)
+            values.append(_moment(since))
         if models:
             wanted.append(f"model IN ({', '.join('?' * len(models))})")
             values.extend(models)
         where = f"WHERE {' AND '.join(wanted)}" if wanted else ""
-        query = f"SELECT id, time, model, event, message, data FROM events {where} ORDER BY id DESC LIMIT ?"  # noqa: S608 - the text holds no value
+        query = f"SELECT time, model, event, message, data FROM events {where} ORDER BY id DESC LIMIT ?"  # noqa: S608 - the text holds no value
         with self._transaction() as connection:
             rows = connection.execute(query, (*values, limit)).fetchall()
-        return [EventRow(*fields, json.loads(data)) for *fields, data in reversed(rows)]
+        return [
+            {"time": time, "model": model, "event": event, "message": message, "data": json.loads(data)}
+            for time, model, event, message, data in reversed(rows)
+        ]
 
     def _generations(self, where: str, values: Sequence[Any]) -> list[GenerationRow]:
         columns = "model, number, content, data, tree, config, changed, created, state, pinned"
@@ -201,8 +197,15 @@ class Store:
         with self._transaction() as connection:
             rows = connection.execute(query, values).fetchall()
         return [
-            GenerationRow(*known, json.loads(config), tuple(json.loads(changed)), created, state, bool(pinned))
-            for *known, config, changed, created, state, pinned in rows
+            GenerationRow(
+                *(model, number, content, data, tree),
+                config=json.loads(config),
+                changed=tuple(json.loads(changed)),
+                created=created,
+                state=state,
+                pinned=bool(pinned),
+            )
+            for model, number, content, data, tree, config, changed, created, state, pinned in rows
         ]
 
     def _open(self) -> None:
@@ -243,3 +246,14 @@ class Store:
                 f"{self.path} cannot be used: {error}",
                 hint="move the file away: generation numbers and history start over",
             ) from error
+
+
+def _moment(text: str) -> str:
+    """A moment in the one form that is stored, so that texts compare as times do."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise SandboxError("usage", f"{text!r} is no time", hint="as in 2026-11-20T12:00:00Z") from error
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
