@@ -1,0 +1,116 @@
+"""What the kernel says of processes: children, memory, OOM kills. Readings only; it keeps nothing."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import Dict, List, Optional
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def become_subreaper() -> None:
+    """Have orphaned descendants become children of this process. Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
+
+
+def children() -> List[int]:
+    """Direct children of this process, zombies too."""
+    own = os.getpid()
+    try:
+        with open(f"/proc/{own}/task/{own}/children", "rb") as file:
+            return [int(pid) for pid in file.read().split()]
+    except FileNotFoundError:
+        # Kernels without CONFIG_PROC_CHILDREN.
+        return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _parent(pid) == own]
+
+
+def start_time(pid: int) -> Optional[int]:
+    """Clock ticks since boot at which the process started; None when there is none. With the pid it is an identity."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields else None
+
+
+def is_zombie(pid: int) -> bool:
+    fields = _stat(pid)
+    return bool(fields) and fields[0] == "Z"
+
+
+def tasks() -> int:
+    """Threads of this process."""
+    return len(os.listdir("/proc/self/task"))
+
+
+def set_oom_score(pid: int, score: int) -> None:
+    """Best effort: raising is always allowed, lowering not everywhere, and the process may just have ended."""
+    try:
+        with open(f"/proc/{pid}/oom_score_adj", "w") as file:
+            file.write(str(score))
+    except OSError:
+        return
+
+
+def usage(pid: int) -> Optional[Dict[str, int]]:
+    """{"rss", "private", "threads"}, memory in bytes; None when the process is gone. private: not shared by fork."""
+    try:
+        status = _table(f"/proc/{pid}/status")
+    except OSError:
+        return None
+    try:
+        rollup = _table(f"/proc/{pid}/smaps_rollup")
+        private = _kilobytes(rollup, "Private_Clean") + _kilobytes(rollup, "Private_Dirty")
+    except OSError:
+        private = _kilobytes(status, "RssAnon")
+    return {"rss": _kilobytes(status, "VmRSS"), "private": private, "threads": int(status.get("Threads", "0"))}
+
+
+def oom_kills() -> int:
+    """Processes that the kernel killed for memory in this process's cgroup so far; 0 where it cannot be known."""
+    for name, key in (("memory.events", "oom_kill"), ("memory.oom_control", "oom_kill")):
+        folder = _cgroup(name)
+        try:
+            with open(os.path.join(folder, name)) as file:
+                counts = dict(line.split(None, 1) for line in file if " " in line)
+        except OSError:
+            continue
+        return int(counts.get(key, "0"))
+    return 0
+
+
+def _cgroup(file: str) -> str:
+    root = "/sys/fs/cgroup" if file == "memory.events" else "/sys/fs/cgroup/memory"
+    try:
+        with open("/proc/self/cgroup") as lines:
+            for line in lines:
+                _, controllers, path = line.rstrip("\n").split(":", 2)
+                if ("memory" in controllers.split(",")) == (file == "memory.oom_control"):
+                    if controllers in ("", "memory") or "memory" in controllers.split(","):
+                        return root + path.rstrip("/")
+    except OSError:
+        return root
+    return root
+
+
+def _stat(pid: int) -> List[str]:
+    """Fields of /proc/PID/stat from the third on: the second may hold spaces and brackets."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _parent(pid: int) -> int:
+    fields = _stat(pid)
+    return int(fields[1]) if fields else 0
+
+
+def _table(path: str) -> Dict[str, str]:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return {key: value.strip() for key, _, value in (line.partition(":") for line in file)}
+
+
+def _kilobytes(table: Dict[str, str], key: str) -> int:
+    return int(table.get(key, "0 kB").split()[0]) * 1024

@@ -1,0 +1,73 @@
+"""Where a worker was when it hung, crashed or left by os._exit: what it writes for that, and how the agent reads it.
+
+A memfd carries it: nothing to clean up, nothing to block on, and it outlives the worker in the agent's hands.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import re
+import signal
+from typing import NamedTuple, NoReturn, Optional
+
+# A real-time signal: models use SIGUSR1 and SIGUSR2 themselves.
+ASK = signal.SIGRTMAX - 2
+_LIMIT = 256 * 1024
+_FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<name>.*)$')
+
+
+class Place(NamedTuple):
+    """file: relative to the model directory. text: the traceback, most recent call first."""
+
+    file: str
+    line: Optional[int]
+    text: str
+
+
+def create() -> int:
+    """A descriptor shared by the agent and one worker."""
+    return os.memfd_create("trace")
+
+
+def arm(fd: int) -> None:
+    """In the worker: crashes, ASK and os._exit leave the stacks in `fd`."""
+    faulthandler.enable(file=fd, all_threads=True)
+    faulthandler.register(ASK, file=fd, all_threads=True, chain=False)
+    leave, owner = os._exit, os.getpid()
+
+    def _exit(status: int) -> NoReturn:
+        # Children that a model forks end by os._exit as a rule; only this process's own end is news.
+        if os.getpid() == owner:
+            faulthandler.dump_traceback(file=fd, all_threads=False)
+        leave(status)
+
+    os._exit = _exit
+
+
+def read(fd: int) -> str:
+    """In the agent: what was written, or ""."""
+    return os.pread(fd, _LIMIT, 0).decode("ascii", "replace")
+
+
+def clear(fd: int) -> None:
+    """Forget what came before: it belonged to an earlier phase."""
+    os.ftruncate(fd, 0)
+
+
+def find(text: str, *roots: str) -> Optional[Place]:
+    """The innermost frame in a file under one of `roots` (the model directory by each of its names)."""
+    for line in text.splitlines():
+        match = _FRAME.match(line)
+        if match is None:
+            continue
+        file = _unescape(match["file"])
+        for root in roots:
+            if file.startswith(root + "/"):
+                return Place(os.path.relpath(file, root), int(match["line"]), text)
+    return None
+
+
+def _unescape(text: str) -> str:
+    """faulthandler writes ASCII: other characters as \\xe9, \\u20ac or \\U0001f600."""
+    return re.sub(r"\\(?:x(..)|u(.{4})|U(.{8}))", lambda m: chr(int(m[1] or m[2] or m[3], 16)), text)

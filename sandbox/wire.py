@@ -1,0 +1,52 @@
+"""JSON Lines between our processes: how a message becomes bytes and bytes become messages. It knows no socket."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, List
+
+VERSION = 1
+LIMIT = 1024 * 1024
+
+Message = Dict[str, Any]
+
+
+class WireError(Exception):
+    """The other end broke the format: a line too long, not JSON, or not an object."""
+
+
+def encode(message: Message) -> bytes:
+    """One line, newline included. Raises WireError beyond LIMIT bytes: the other end would refuse it."""
+    line = json.dumps(message, ensure_ascii=False, separators=(",", ":"), default=str).encode("utf-8", "replace") + b"\n"
+    if len(line) > LIMIT:
+        raise WireError(f"a {message.get('type')!r} message of {len(line)} bytes is over the limit of {LIMIT}")
+    return line
+
+
+class Lines:
+    """Turns the bytes of one connection into messages. Empty lines are skipped."""
+
+    __slots__ = ("_rest",)
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> List[Message]:
+        """The messages that `data` completes. Raises WireError; the connection is then of no more use."""
+        *lines, rest = (self._rest + data).split(b"\n")
+        if len(rest) > LIMIT:
+            raise WireError(f"a line longer than {LIMIT} bytes")
+        self._rest = rest
+        return [_decode(line) for line in lines if line]
+
+
+def _decode(line: bytes) -> Message:
+    if len(line) > LIMIT:
+        raise WireError(f"a line longer than {LIMIT} bytes")
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise WireError(f"not JSON: {error}") from None
+    if not isinstance(message, dict):
+        raise WireError("not a JSON object")
+    return message
