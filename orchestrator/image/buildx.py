@@ -1,0 +1,59 @@
+"""Builds with BuildKit: cache mounts, secrets, layers shared between models."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import cast
+
+from python_on_whales import DockerClient
+from python_on_whales.exceptions import DockerException
+
+from orchestrator.image.dockerfile import dockerfile
+from orchestrator.image.installer import Transcript
+from orchestrator.image.mirror import Mirror
+from orchestrator.image.parts import Parts
+
+
+def missing(socket: str) -> str | None:
+    """Why BuildKit cannot be used, or None."""
+    # Asked first, because python-on-whales would download a client where there is none.
+    if shutil.which("docker") is None:
+        return "the docker command is not installed"
+    if not _client(socket).buildx.is_installed():
+        return "docker buildx is not installed"
+    return None
+
+
+def build(socket: str, parts: Parts, transcript: Transcript) -> bool:
+    """Whether the image was built; what was said is in the transcript."""
+    folders = parts.index.folders()
+    with Mirror(folders) as mirror:
+        secrets = parts.write_secrets(mirror.urls)
+        path = os.path.join(parts.folder, "Dockerfile")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(dockerfile(parts.base, requirements=parts.requirements, secrets=tuple(secrets)))
+        lines = _client(socket).buildx.build(
+            parts.context,
+            file=path,
+            # The builder of the engine itself: one in a container would neither see the base image nor keep the result.
+            builder="default",
+            labels=dict(parts.labels),
+            network="host" if folders else None,
+            progress="plain",
+            provenance=False,
+            secrets=[f"id={name},src={source}" for name, source in secrets.items()],
+            tags=parts.tag,
+            stream_logs=True,
+        )
+        try:
+            for line in cast("Iterator[str]", lines):
+                transcript.line(line)
+        except DockerException:
+            return False
+    return True
+
+
+def _client(socket: str) -> DockerClient:
+    return DockerClient(host=f"unix://{socket}")
