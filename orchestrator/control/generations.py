@@ -1,0 +1,281 @@
+"""Generations: numbered contents of model directories, kept by content and run from a pool of trees.
+
+It knows what was saved and where it lies; which worker runs it, it is told (`hold`, `release`).
+Everything here blocks on the disk: call it from a thread. A workshop may be called from several.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.control.manifest import Manifest, content_hash, parse, unlike, written
+from orchestrator.control.objects import Objects
+from orchestrator.control.scan import DATA_FOLDERS, Scanner, data_folder
+from orchestrator.control.trees import Link, Trees, TreesInUseError
+from orchestrator.errors import SandboxError
+from orchestrator.plan.types import Generation, ModelDesired
+from orchestrator.store import GenerationRow, Store
+
+__all__ = ["Generations", "Snapshot", "TreesInUseError", "Workshop", "data_folder"]
+
+ReadConfig = Callable[[str], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a model directory held at one moment; its files are in the object store.
+
+    content: 64 hex, and the name of the manifest's object. data: 64 hex over the data folder's path, size, mtime ("":
+    none). changed: what differs from the last generation, data files too, relative to the model directory.
+    """
+
+    model: str
+    content: str
+    data: str
+    entries: Manifest = field(repr=False)
+    data_name: str = "data"
+    changed: tuple[str, ...] = ()
+
+
+class Generations:
+    """All models' generations of one project. state: its `.sandbox` folder.
+
+    allowed: the real folders that a model's symbolic links may lead into: the project and `allow_outside`.
+    read_config: a path of a config.yaml → its mapping, or a SandboxError that names file and line.
+    """
+
+    def __init__(self, state: str, store: Store, *, allowed: Sequence[str], read_config: ReadConfig) -> None:
+        self._folder = os.path.join(state, "generations")
+        self._store = store
+        self._allowed = tuple(os.path.realpath(path) for path in allowed)
+        self._read_config = read_config
+        self._objects = Objects(os.path.join(state, "objects"))
+        self._workshops: dict[str, Workshop] = {}
+        self._lock = threading.Lock()
+
+    def workshop(self, model: ModelDesired) -> Workshop:
+        """The workshop of a model: the same one for a name, as long as its path stays."""
+        with self._lock:
+            known = self._workshops.get(model.name)
+            if known is not None and known.source == model.path:
+                known.desired = model
+                return known
+            trees = known.trees if known else Trees(os.path.join(self._folder, model.name), self._objects)
+            scanner = Scanner(model.name, model.path, self._allowed, self._objects)
+            made = Workshop(
+                model,
+                scanner=scanner,
+                trees=trees,
+                store=self._store,
+                objects=self._objects,
+                read_config=self._read_config,
+            )
+            if known is not None:
+                made.held = known.held  # its workers run on
+            self._workshops[model.name] = made
+            return made
+
+    def forget(self, model: str) -> None:
+        """Take a model's trees and generations away; its numbers stay used."""
+        with self._lock:
+            known = self._workshops.pop(model, None)
+        trees = known.trees if known else Trees(os.path.join(self._folder, model), self._objects)
+        trees.remove()
+        self._store.remove_generations(model, [row.number for row in self._store.generations(model)])
+
+    def collect(self) -> int:
+        """Remove file contents that no kept generation has; return how many. Slow: not before a reload."""
+        with self._lock:
+            workshops = list(self._workshops.values())
+        named = {sha for workshop in workshops for sha in workshop.seen()}
+        for content in {row.content for row in self._store.generations()}:
+            named.add(content)
+            named.update(entry.sha for entry in parse(self._objects.read(content)).values())
+        return self._objects.collect(named, time.time())
+
+
+class Workshop:
+    """One model's generations. desired: the newest wish (its path, `keep` and `max_draining` are used).
+
+    held: the generations that have workers, or are about to, each with its tree; those trees never change.
+    """
+
+    def __init__(
+        self,
+        desired: ModelDesired,
+        *,
+        scanner: Scanner,
+        trees: Trees,
+        store: Store,
+        objects: Objects,
+        read_config: ReadConfig,
+    ) -> None:
+        self.desired = desired
+        self.model = desired.name
+        self.source = desired.path
+        self.trees = trees
+        self.held: dict[int, str] = {}
+        self._scanner = scanner
+        self._store = store
+        self._objects = objects
+        self._read_config = read_config
+        self._lock = threading.RLock()
+        self._last: tuple[Manifest, dict[str, tuple[int, int]]] | None = None
+
+    def snapshot(self, changed: Collection[str] | None, *, force: bool = False) -> Snapshot | None:
+        """What the model directory holds now, or None where it equals the last generation (unless forced).
+
+        changed: relative paths of files or folders that may differ; None: everything may. Raises SandboxError:
+        no-main (also "source missing"), path-outside, path-permission, disk-full, store.
+        """
+        with self._lock:
+            scanner = self._scanner
+            scanner.scan(changed)
+            text = written(scanner.lines)
+            content, data = content_hash(text), "" if self.desired.data_writable else scanner.data()
+            row = self._store.latest(self.model)
+            if row is not None and (row.content, row.data) == (content, data) and not force:
+                return None
+            self._objects.add(text)
+            found = data_folder(self.source)
+            return Snapshot(
+                *(self.model, content, data, dict(scanner.entries)),
+                data_name=os.path.basename(found) if found else "data",
+                changed=self._changes(row),
+            )
+
+    def commit(self, snapshot: Snapshot, data_target: str | None) -> Generation:
+        """Number a snapshot and bring a free tree to it. The generation is held until it is released.
+
+        data_target: where the tree's data link leads (the path that the replica sees), or None for no link.
+        Raises TreesInUseError; SandboxError of config.yaml (file and line), disk-full, store.
+        """
+        with self._lock:
+            config = self._config(snapshot)
+            link = None if data_target is None else Link(snapshot.data_name, data_target)
+            tree = self._brought(snapshot.entries, link)
+            number = self._store.next_generation(self.model)
+            row = GenerationRow(
+                *(self.model, number, snapshot.content, snapshot.data, tree), config=config, changed=snapshot.changed
+            )
+            self._store.add_generation(row)
+            self.held[number] = tree
+            self._last = (snapshot.entries, self._scanner.data_files())
+            return _generation(row, tree)
+
+    def restore(self, number: int, data_target: str | None) -> Generation:
+        """A kept generation in a tree again, every byte verified (rollback, respawn). It is held until released.
+
+        Raises TreesInUseError; SandboxError("store") where it is not kept any more or its files were damaged.
+        """
+        with self._lock:
+            row = self._row(number)
+            entries = parse(self._objects.read(row.content))
+            link = None if data_target is None else Link(self._data_name(), data_target)
+            tree = self.held.get(number, row.tree)
+            if not self.trees.verify(tree, entries, link):
+                tree = self._brought(entries, link)
+                self._store.place(self.model, number, tree)
+            self.held[number] = tree
+            return _generation(row, tree)
+
+    def hold(self, number: int) -> Generation:
+        """Take note that a generation has a worker (adopted after our own restart). Raises SandboxError("store")."""
+        with self._lock:
+            row = self._row(number)
+            self.held.setdefault(number, row.tree)
+            return _generation(row, self.held[number])
+
+    def release(self, number: int) -> None:
+        """Take note that no worker of a generation is left and none comes: its tree may change."""
+        with self._lock:
+            self.held.pop(number, None)
+
+    def latest(self) -> Generation | None:
+        """The newest generation, whatever became of it, or None."""
+        row = self._store.latest(self.model)
+        return None if row is None else _generation(row, row.tree)
+
+    def data_moved(self, number: int) -> bool:
+        """Whether the data folder differs from what it was when a generation was made (as of the last snapshot)."""
+        with self._lock:
+            return not self.desired.data_writable and self._row(number).data != self._scanner.data()
+
+    def spare(self) -> None:
+        """Bring a second tree to the newest content, so that the next save costs only its difference."""
+        with self._lock:
+            row = self._store.latest(self.model)
+            if row is None or self._last is None or set(self.trees.known()) - set(self.held.values()):
+                return
+            self._brought(self._last[0], None)
+
+    def prune(self) -> None:
+        """Forget generations beyond `keep`, oldest first, but for those that are held, active or pinned."""
+        with self._lock:
+            rows = self._store.generations(self.model)[max(1, self.desired.reload.keep) :]
+            old = [r.number for r in rows if r.number not in self.held and r.state != "active" and not r.pinned]
+            if old:
+                self._store.remove_generations(self.model, old)
+
+    def seen(self) -> set[str]:
+        """The hashes of the files as they were last seen."""
+        with self._lock:
+            return {entry.sha for entry in self._scanner.entries.values()}
+
+    def _brought(self, entries: Manifest, link: Link | None) -> str:
+        try:
+            return self.trees.bring(entries, link, set(self.held.values()), self.desired.reload.max_draining + 2)
+        except SandboxError as error:
+            if error.reference == "store":
+                self._scanner.forget()  # a kept file is gone or damaged: the next snapshot reads and keeps all again
+            raise
+
+    def _row(self, number: int) -> GenerationRow:
+        row = self._store.generation(self.model, number)
+        if row is None:
+            raise SandboxError(
+                "store",
+                f"model {self.model}: generation {number} is not kept",
+                hint=f"the newest {self.desired.reload.keep} are (reload.keep)",
+            )
+        return row
+
+    def _config(self, snapshot: Snapshot) -> Mapping[str, Any]:
+        """config.yaml as the snapshot has it; errors name the user's own file."""
+        if "config.yaml" not in snapshot.entries:
+            return {}
+        return self._read_config(os.path.join(self.source, "config.yaml"))
+
+    def _data_name(self) -> str:
+        found = data_folder(self.source)
+        return os.path.basename(found) if found else DATA_FOLDERS[-1]
+
+    def _changes(self, row: GenerationRow | None) -> tuple[str, ...]:
+        """What differs from the last generation. Its data files are known only while we run."""
+        if row is None:
+            return tuple(sorted(self._scanner.entries))
+        data = self._scanner.data_files()
+        if self._last is None:
+            self._last = (parse(self._objects.read(row.content)), data)
+        entries, old = self._last
+        moved = (
+            ()
+            if self.desired.data_writable
+            else sorted(k for k in old.keys() | data.keys() if old.get(k) != data.get(k))
+        )
+        return (*unlike(entries, self._scanner.entries), *moved)
+
+
+def _generation(row: GenerationRow, tree: str) -> Generation:
+    entry = row.config.get("entry")
+    return Generation(
+        *(row.model, row.number, row.content, tree),
+        config=row.config,
+        changed=row.changed,
+        entry=entry if isinstance(entry, str) else None,
+    )
