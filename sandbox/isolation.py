@@ -14,6 +14,7 @@ Instructions (`isolation` of the agent's configuration), a JSON object in which 
   tmp_size      bytes of the private /tmp and of /dev/shm
   user          {"uid", "gid"} to become, or null
   data_limit    bytes that a process may add to its data before the host's watchdog looks again
+  processes     how many processes its user may have, where no cgroup limits them
   oom           the cgroup file that counts kills for lack of memory
   not_enforced  [sentences that the host knows already]
 """
@@ -81,6 +82,7 @@ def enter(instructions: Optional[Mapping[str, Any]]) -> List[str]:
     if "network" in spaces:
         _loopback_up()
     _limit_data(instructions.get("data_limit"))
+    _limit(resource.RLIMIT_NPROC, instructions.get("processes"))
     user = instructions.get("user")
     if user:
         _become(int(user["uid"]), int(user["gid"]))
@@ -149,6 +151,7 @@ class _Root:
         self.keep = list(instructions.get("keep", []))
         self.binds = list(instructions.get("binds", []))
         self.tmp = "mode=1777,size=%d" % int(instructions.get("tmp_size") or _TMP_SIZE)
+        self.made: List[str] = []  # host folders replaced by a tmpfs, to make mount points in
         self.new = TMP  # where the new root is put together; its own /tmp is another
 
     def build(self) -> None:
@@ -160,7 +163,7 @@ class _Root:
         entries = self._host_entries()
         _mount("tmpfs", self.new, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=16m")
         for name, descriptor in entries.items():
-            self._entry(name, descriptor)
+            self._entry("/" + name, descriptor, os.readlink("/" + name) if os.path.islink("/" + name) else None)
         _remount_read_only(self.new, but=[self.new, self.new + "/proc"])
         self._cover()
         for path, descriptor in kept.items():
@@ -178,12 +181,12 @@ class _Root:
             found[name] = os.open("/" + name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         return found
 
-    def _entry(self, name: str, descriptor: int) -> None:
-        target = self.new + "/" + name
+    def _entry(self, path: str, descriptor: int, link: Optional[str]) -> None:
+        target = self.new + path
         mode = os.fstat(descriptor).st_mode
-        if stat.S_ISLNK(mode):
-            os.symlink(os.readlink("/" + name), target)
-        elif "/" + name in self.cover:
+        if link is not None:
+            os.symlink(link, target)
+        elif path in self.cover:
             os.mkdir(target, 0o755)
         elif stat.S_ISDIR(mode):
             os.mkdir(target, 0o755)
@@ -208,25 +211,41 @@ class _Root:
     def _bind(self, descriptor: int, path: str, read_only: bool) -> None:
         source, target = "/proc/self/fd/%d" % descriptor, self.new + path
         try:
+            if not os.path.exists(target):
+                self._make_room(os.path.dirname(path))
             if stat.S_ISDIR(os.fstat(descriptor).st_mode):
                 os.makedirs(target, mode=0o755, exist_ok=True)
             elif not os.path.exists(target):
                 os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
                 os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
         except OSError as error:
-            raise IsolationError(
-                "%s cannot be made here: %s; use a path whose parent folder does not exist, or one that exists"
-                % (path, os.strerror(error.errno or errno.EIO))
-            ) from error
+            raise IsolationError("%s cannot be made here: %s" % (path, os.strerror(error.errno or 0))) from error
         _mount(source, target, "", MS_BIND | MS_REC)
         if read_only:
             _remount_read_only(target, but=[])
+
+    def _make_room(self, folder: str) -> None:
+        """Let something be made in `folder` without touching the host's: its entries move into a tmpfs in its place."""
+        while not os.path.isdir(self.new + folder):
+            folder = os.path.dirname(folder)
+        if folder == "/" or folder in self.made or _inside(folder, self.cover):
+            return
+        target = self.new + folder
+        names = os.listdir(target)
+        entries = {name: os.open(target + "/" + name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC) for name in names}
+        links = {name: os.readlink(target + "/" + name) for name in names if os.path.islink(target + "/" + name)}
+        _mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=1m")
+        self.made.append(folder)
+        for name, descriptor in entries.items():
+            self._entry(folder + "/" + name, descriptor, links.get(name))
+            os.close(descriptor)
+        _remount_read_only(target, but=[target])
 
     def _seal(self) -> None:
         """Nothing more is made in the folders that only hold mount points."""
         flags = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV
         writable = {self.new + TMP, self.new + SHM}
-        for path in [*(self.new + path for path in self.cover), self.new]:
+        for path in [*(self.new + path for path in self.cover + self.made), self.new]:
             if path not in writable and (path == self.new or os.path.ismount(path)):
                 _mount("none", path, "", flags)
 
@@ -305,14 +324,16 @@ def _loopback_up() -> None:
 
 
 def _limit_data(extra: Optional[int]) -> None:
-    if not extra:
-        return
-    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-        found = re.search(r"^VmData:\s*(\d+) kB", file.read(), re.MULTILINE)
-    limit = int(extra) + (int(found.group(1)) * 1024 if found else 0)
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    if hard == resource.RLIM_INFINITY or limit < hard:
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    if extra:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            found = re.search(r"^VmData:\s*(\d+) kB", file.read(), re.MULTILINE)
+        _limit(resource.RLIMIT_DATA, int(extra) + (int(found.group(1)) * 1024 if found else 0))
+
+
+def _limit(which: int, value: Optional[int]) -> None:
+    hard = resource.getrlimit(which)[1]
+    if value and (hard == resource.RLIM_INFINITY or value < hard):
+        resource.setrlimit(which, (value, value))
 
 
 def _become(uid: int, gid: int) -> None:

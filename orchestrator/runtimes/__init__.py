@@ -1,0 +1,1 @@
+"""The worlds that replicas run in: containers of a Docker engine, processes of this machine."""
