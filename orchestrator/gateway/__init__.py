@@ -1,0 +1,1 @@
+"""The data plane: one process that owns clients' connections, and calls models for them."""

@@ -1,0 +1,279 @@
+"""One request from its head to its answer: policy, path, body, model, answer, figures. It knows no file and no feed.
+
+1. Before control has told the models, requests wait (probes do not).
+2. Head and policy: strict HTTP, Host, Origin, path and method, rate limit.
+3. The gateway's own pages are answered; for a model the body is read, the call forwarded, the answer relayed.
+4. Whatever is refused is answered in the form that the path speaks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any, assert_never
+
+from aiohttp import hdrs, web
+
+from orchestrator.gateway import envelope, paths
+from orchestrator.gateway.body import Body, Deadlines
+from orchestrator.gateway.envelope import Refusal
+from orchestrator.gateway.forward import Call, Forwarder
+from orchestrator.gateway.metrics import OTHER_ROUTE, UNKNOWN_MODEL, Recorder
+from orchestrator.gateway.pages import Pages
+from orchestrator.gateway.paths import Endpoint, Kind
+from orchestrator.gateway.policy import Policy, RateLimit
+from orchestrator.gateway.pool import Pool
+from orchestrator.gateway.relay import Cut, relay
+from orchestrator.gateway.routes import Routes
+from orchestrator.gateway.server import SERVER, require_head
+from orchestrator.gateway.upstream import request_head
+
+# Requests that wait for the first `sync`.
+MAX_EARLY = 1000
+# The metrics' code of a client that left before its answer was whole (nginx's word for it).
+CLIENT_LEFT = 499
+
+_logger = logging.getLogger(__name__)
+_access = logging.getLogger("orchestrator.gateway.access")
+
+
+@dataclass(slots=True)
+class _Visit:
+    """One request's story as it unfolds, for its answer's headers, its figures and its log line."""
+
+    request: web.BaseRequest
+    id: str
+    started: float
+    route: str = OTHER_ROUTE
+    counted: bool = True
+    model: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class Gateway:
+    """The data plane of one process. `respond` is what the server calls for each request."""
+
+    def __init__(
+        self,
+        *,
+        state: str | None = None,
+        deadlines: Deadlines | None = None,
+        suspect: Callable[[str, str], None] = lambda _model, _socket: None,
+    ) -> None:
+        self.routes = Routes()
+        self.pool = Pool(self.routes.serves)
+        self.recorder = Recorder()
+        self.deadlines = deadlines or Deadlines()
+        self.policy = Policy()
+        self._limit: RateLimit | None = None
+        self._early = 0
+        self._pages = Pages(self.routes, self.recorder, state)
+        self._forwarder = Forwarder(self.routes, self.pool, self.recorder, suspect)
+
+    def use(self, policy: Policy) -> None:
+        """Take new settings; what clients have used of an unchanged rate limit stays."""
+        if policy.rate_limit != self.policy.rate_limit or (self._limit is None and policy.rate_limit):
+            self._limit = RateLimit(*policy.rate_limit) if policy.rate_limit else None
+        self.policy = policy
+
+    async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request; never raises but for a client that left."""
+        loop = asyncio.get_running_loop()
+        visit = _Visit(request, envelope.request_id(request.headers.get("X-Request-ID")), loop.time())
+        visit.headers["X-Request-ID"] = visit.id
+        code = CLIENT_LEFT
+        try:
+            response = await self._answer(visit)
+            code = response.status
+        except Refusal as refusal:
+            response = _refused(visit, refusal)
+            code = refusal.status
+        except Cut as cut:
+            code = 502
+            _logger.debug("%s: answer cut: %s", visit.id, cut)
+            raise ConnectionError(str(cut)) from cut
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception:
+            _logger.exception("request %s failed", visit.id)
+            response = _refused(visit, Refusal("INTERNAL_ERROR", "the gateway failed", "see its log"))
+            code = response.status
+        finally:
+            self._record(visit, code, loop.time() - visit.started)
+        if response.prepared:
+            return response
+        if not request.content.is_eof():
+            response.force_close()
+        return response
+
+    async def _answer(self, visit: _Visit) -> web.StreamResponse:
+        request = visit.request
+        require_head(request)
+        method, path = request.method, request.raw_path.partition("?")[0]
+        if path in ("/health", "/ready"):
+            visit.counted = False
+        if path != "/health" and not self.routes.synced.is_set():
+            await self._first_sync()
+        host = request.headers.get(hdrs.HOST, "")
+        if host:
+            self.policy.require_host(host)
+        self.policy.require_origin(request.headers.get(hdrs.ORIGIN), host)
+        endpoint, visit.model = paths.find(method, path)
+        visit.route, visit.counted = endpoint.path, endpoint.counted
+        if self._limit is not None and endpoint.counted:
+            visit.headers.update(self._limit.take(request.remote, visit.started))
+        return await self._page(visit, endpoint)
+
+    async def _page(self, visit: _Visit, endpoint: Endpoint) -> web.StreamResponse:
+        pages = self._pages
+        match endpoint.kind:
+            case Kind.INDEX:
+                return _ok(visit, envelope.success(pages.index(), visit.id))
+            case Kind.HEALTH:
+                return _ok(visit, envelope.success(pages.health(), visit.id))
+            case Kind.READY:
+                return _ok(visit, envelope.success(pages.ready(), visit.id))
+            case Kind.METRICS:
+                body, content_type = await pages.metrics(visit.request.headers.getall(hdrs.ACCEPT, []))
+                return _ok(visit, body, content_type)
+            case Kind.MODELS:
+                return _ok(visit, json.dumps(pages.models()).encode())
+            case Kind.MODEL:
+                return _ok(visit, json.dumps(pages.model(visit.model)).encode())
+            case Kind.INFO:
+                return _ok(visit, envelope.success(pages.info(visit.model), visit.id))
+            case Kind.WORKER:
+                self.routes.route(visit.model)  # an unknown model is refused before its body is read
+                return await self._model(visit, await self._call_by_path(visit, endpoint))
+            case Kind.WORKER_BY_BODY:
+                return await self._model(visit, await self._call_by_body(visit, endpoint))
+            case _:
+                assert_never(endpoint.kind)
+
+    async def _call_by_path(self, visit: _Visit, endpoint: Endpoint) -> Call:
+        body = await self._body(visit)
+        if endpoint.methods != ("POST",):
+            return Call(request_head("GET", endpoint.upstream, _forwarded(visit)))
+        data, whole = await body.first()
+        if whole:
+            return _call(visit, endpoint, data)
+        headers = _forwarded(visit)
+        if body.length is not None:
+            head = request_head("POST", endpoint.upstream, [*headers, (hdrs.CONTENT_LENGTH, str(body.length))])
+            return Call(head, data, body.rest())
+        head = request_head("POST", endpoint.upstream, [*headers, (hdrs.TRANSFER_ENCODING, "chunked")])
+        return Call(head, _chunk(data), _chunked(body.rest()))
+
+    async def _call_by_body(self, visit: _Visit, endpoint: Endpoint) -> Call:
+        body = await self._body(visit)
+        data = await body.whole()
+        try:
+            asked = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise Refusal("INVALID_REQUEST", "the body is not JSON", str(error)) from error
+        model = asked.get("model") if isinstance(asked, dict) else None
+        if not isinstance(model, str) or not model:
+            raise Refusal(
+                "INVALID_REQUEST", "the body must be an object with a `model`", "model: a name of GET /v1/models"
+            )
+        visit.model = model
+        self.routes.route(model)
+        return _call(visit, endpoint, data)
+
+    async def _body(self, visit: _Visit) -> Body:
+        body = Body(visit.request, self.policy.max_body, self.deadlines.body)
+        await body.invite()
+        return body
+
+    async def _model(self, visit: _Visit, call: Call) -> web.StreamResponse:
+        """Forward a call and relay its answer; in progress from here to its last byte."""
+        if visit.counted:
+            self.recorder.begin(visit.model)
+        try:
+            answer = await self._forwarder.call(visit.model, call)
+            try:
+                visit.headers.update(answer.claim.headers)
+                self._measure(visit, answer.head.get("x-sandbox-queue-seconds"))
+                return await relay(visit.request, answer, visit.headers, self.deadlines.write)
+            finally:
+                answer.close()
+        finally:
+            if visit.counted:
+                self.recorder.end(visit.model)
+
+    def _measure(self, visit: _Visit, queued: str | None) -> None:
+        if not visit.counted:
+            return
+        self.recorder.first_byte(visit.model, asyncio.get_running_loop().time() - visit.started)
+        if queued is not None:
+            try:
+                self.recorder.queue_wait(visit.model, max(0.0, float(queued)))
+            except ValueError:
+                _logger.debug("%s: X-Sandbox-Queue-Seconds: %r is no number", visit.id, queued)
+
+    async def _first_sync(self) -> None:
+        """Wait until control has told the models. Raises Refusal(MODEL_NOT_LOADED | QUEUE_FULL)."""
+        if self._early >= MAX_EARLY:
+            raise Refusal("QUEUE_FULL", "too many requests wait for the gateway to start", retry_after=1)
+        self._early += 1
+        try:
+            async with asyncio.timeout(self.deadlines.sync):
+                await self.routes.synced.wait()
+        except TimeoutError as late:
+            raise Refusal("MODEL_NOT_LOADED", "the gateway was not told its models yet", retry_after=1) from late
+        finally:
+            self._early -= 1
+
+    def _record(self, visit: _Visit, code: int, seconds: float) -> None:
+        if visit.counted:
+            model = visit.model if not visit.model or visit.model in self.routes else UNKNOWN_MODEL
+            self.recorder.answered(model, visit.route, code, seconds)
+        if _access.isEnabledFor(logging.DEBUG):
+            request = visit.request
+            line: dict[str, Any] = {"id": visit.id, "method": request.method, "path": request.raw_path}
+            line |= {"model": visit.model, "code": code, "seconds": round(seconds, 6), "client": request.remote}
+            line["generation"] = visit.headers.get("X-Sandbox-Generation")
+            _access.debug("%s", json.dumps(line))
+
+
+def _call(visit: _Visit, endpoint: Endpoint, data: bytes) -> Call:
+    headers = [*_forwarded(visit), (hdrs.CONTENT_LENGTH, str(len(data)))]
+    return Call(request_head("POST", endpoint.upstream, headers), data)
+
+
+def _forwarded(visit: _Visit) -> list[tuple[str, str]]:
+    """The client's headers that a worker sees."""
+    asked = visit.request.headers
+    passed = [(name, asked[name]) for name in (hdrs.CONTENT_TYPE, hdrs.ACCEPT) if name in asked]
+    return [*passed, ("X-Request-ID", visit.id)]
+
+
+async def _chunked(rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for data in rest:
+        yield _chunk(data)
+    yield b"0\r\n\r\n"
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+
+
+def _ok(visit: _Visit, body: bytes, content_type: str = "application/json") -> web.Response:
+    return _written(visit, 200, body, content_type, {})
+
+
+def _refused(visit: _Visit, refusal: Refusal) -> web.StreamResponse:
+    openai = paths.is_openai(visit.request.raw_path)
+    body = envelope.openai_failure(refusal) if openai else envelope.failure(refusal, visit.id)
+    response = _written(visit, refusal.status, body, "application/json", refusal.headers)
+    if refusal.close:
+        response.force_close()
+    return response
+
+
+def _written(visit: _Visit, status: int, body: bytes, content_type: str, headers: dict[str, str]) -> web.Response:
+    fixed: dict[str, str] = {hdrs.CONTENT_TYPE: content_type, hdrs.SERVER: SERVER}
+    return web.Response(status=status, body=body, headers={**visit.headers, **headers, **fixed})

@@ -1,0 +1,98 @@
+"""What the gateway counts. Recording is a dictionary access and an addition; families are made when asked for.
+
+No label is unbounded: routes are rows of the path table, codes are statuses, and a model that does not exist is one
+fixed value.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from orchestrator.exposition import Histogram, Labels, counter, gauge
+
+UNKNOWN_MODEL = "_unknown"
+OTHER_ROUTE = "_other"
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Recorder:
+    """One gateway process's figures."""
+
+    def __init__(self) -> None:
+        self._requests: Counter[Labels] = Counter()
+        self._in_progress: Counter[Labels] = Counter()
+        self._held: Counter[Labels] = Counter()
+        self._retries: Counter[Labels] = Counter()
+        self._durations = Histogram(
+            "sandbox_request_duration_seconds",
+            "From a request's head to the last byte of its answer.",
+            ("model", "route"),
+            _SECONDS,
+        )
+        self._first_bytes = Histogram(
+            "sandbox_time_to_first_byte_seconds",
+            "From a request's head to the first byte of the model's answer.",
+            ("model",),
+            _SECONDS,
+        )
+        self._queue_waits = Histogram(
+            "sandbox_queue_wait_seconds", "What requests waited in a worker's queue.", ("model",), _SECONDS
+        )
+
+    def begin(self, model: str) -> None:
+        """A request for this model is in progress."""
+        self._in_progress[(model,)] += 1
+
+    def end(self, model: str) -> None:
+        """It no longer is."""
+        self._in_progress[(model,)] -= 1
+
+    def answered(self, model: str, route: str, code: int | str, seconds: float) -> None:
+        """A request is over. code: the HTTP status, or "cut" where the answer was cut or the client left."""
+        self._requests[model, route, str(code)] += 1
+        self._durations.observe((model, route), seconds)
+
+    def held(self, model: str, reason: str) -> None:
+        """A request had nothing to be sent to."""
+        self._held[model, reason] += 1
+
+    def retried(self, model: str, reason: str) -> None:
+        """A request that never started was sent again."""
+        self._retries[model, reason] += 1
+
+    def first_byte(self, model: str, seconds: float) -> None:
+        """A model began to answer."""
+        self._first_bytes.observe((model,), seconds)
+
+    def queue_wait(self, model: str, seconds: float) -> None:
+        """A worker said how long a request waited in its queue."""
+        self._queue_waits.observe((model,), seconds)
+
+    def families(self) -> list[dict[str, Any]]:
+        """Everything, in exposition.py's form."""
+        return [
+            counter(
+                "sandbox_requests_total",
+                "Requests answered, by HTTP status.",
+                ("model", "route", "code"),
+                self._requests,
+            ),
+            self._durations.family(),
+            gauge("sandbox_requests_in_progress", "Requests not answered yet.", ("model",), self._in_progress),
+            counter(
+                "sandbox_requests_held_total",
+                "Requests held because no generation was active.",
+                ("model", "reason"),
+                self._held,
+            ),
+            counter(
+                "sandbox_requests_retried_total",
+                "Requests that provably never started and were sent again.",
+                ("model", "reason"),
+                self._retries,
+            ),
+            self._queue_waits.family(),
+            self._first_bytes.family(),
+        ]

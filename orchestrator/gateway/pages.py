@@ -1,0 +1,100 @@
+"""What the gateway answers of its own knowledge: the index, health, readiness, lists of models, figures."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from orchestrator import __version__
+from orchestrator.exposition import render
+from orchestrator.gateway.envelope import Refusal
+from orchestrator.gateway.metrics import Recorder
+from orchestrator.gateway.pool import fetch
+from orchestrator.gateway.routes import Routes
+from orchestrator.gateway.upstream import Died, NeverStarted
+from orchestrator.ports import Route, Upstream
+from orchestrator.sockets import SocketRefused
+
+_ANSWERING = frozenset({"running", "degraded"})
+# What a scrape waits for control before the gateway answers with its own figures.
+CONTROL_DEADLINE = 5.0
+
+
+class Pages:
+    """The gateway's own answers, as data. state: the folder with control's socket, None where there is none."""
+
+    def __init__(self, routes: Routes, recorder: Recorder, state: str | None) -> None:
+        self._routes = routes
+        self._recorder = recorder
+        self._state = state
+        self._started = int(time.time())
+
+    def index(self) -> dict[str, Any]:
+        """`GET /`."""
+        models = {
+            name: {"state": route.state, "predict": f"/models/{name}/predict", "info": f"/models/{name}/info"}
+            for name, route in self._routes.models.items()
+        }
+        links = ["/health", "/ready", "/metrics", "/v1/models", "/v1/chat/completions"]
+        return {"name": "model-sandbox", "version": __version__, "models": models, "links": links}
+
+    def health(self) -> dict[str, Any]:
+        """`GET /health`: this process serves."""
+        return {"status": "ok", "pid": os.getpid()}
+
+    def ready(self) -> dict[str, Any]:
+        """`GET /ready`. Raises Refusal(MODEL_NOT_LOADED) naming the models that do not answer."""
+        states = {name: route.state for name, route in self._routes.models.items()}
+        waiting = {name: state for name, state in states.items() if state not in _ANSWERING}
+        if not self._routes.synced.is_set():
+            raise Refusal("MODEL_NOT_LOADED", "the gateway was not told its models yet", retry_after=1)
+        if waiting:
+            named = ", ".join(f"{name} ({state})" for name, state in waiting.items())
+            raise Refusal("MODEL_NOT_LOADED", f"not ready: {named}", {"models": states}, retry_after=1)
+        return {"models": states}
+
+    def info(self, name: str) -> dict[str, Any]:
+        """`GET /models/{name}/info`. Raises Refusal(MODEL_NOT_FOUND)."""
+        route = self._routes.route(name)
+        return {
+            "name": name,
+            **route.info,
+            "state": route.state,
+            "generation": route.generation,
+            "content": route.content,
+            "reason": route.reason,
+            "error": route.error,
+        }
+
+    def models(self) -> dict[str, Any]:
+        """`GET /v1/models`."""
+        return {"object": "list", "data": [self._model(name, route) for name, route in self._routes.models.items()]}
+
+    def model(self, name: str) -> dict[str, Any]:
+        """`GET /v1/models/{id}`. Raises Refusal(MODEL_NOT_FOUND)."""
+        return self._model(name, self._routes.route(name))
+
+    def _model(self, name: str, route: Route) -> dict[str, Any]:
+        return {
+            "id": name,
+            "object": "model",
+            "created": self._started,
+            "owned_by": "model-sandbox",
+            "generation": route.generation,
+            "state": route.state,
+        }
+
+    async def metrics(self, accept: Sequence[str]) -> tuple[bytes, str]:
+        """`GET /metrics`: control's answer, which sums all gateways; this gateway's figures while control is away."""
+        wanted = ",".join(accept)
+        if self._state is not None:
+            control = Upstream("control", self._state, "control.sock", os.geteuid())
+            try:
+                head, body = await fetch(control, "/metrics", [("Accept", wanted or "*/*")], CONTROL_DEADLINE)
+            except (SocketRefused, NeverStarted, Died, TimeoutError):
+                head = None
+            if head is not None and head.status == 200:
+                return body, head.get("content-type") or "text/plain"
+        return render(self._recorder.families(), wanted)

@@ -1,0 +1,141 @@
+"""Who may ask, how often and how much: the rules that need no model. It decides with `now` given, and never waits."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from orchestrator.gateway.envelope import Refusal
+
+# Clients remembered by the rate limit; beyond it the one longest unseen is forgotten (and starts afresh).
+MAX_CLIENTS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The gateway's own settings, as control sends them. rate_limit: (requests, seconds) per client address."""
+
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    rate_limit: tuple[int, float] | None = None
+    max_body: int = 10 * 1024 * 1024
+    host: str = "127.0.0.1"
+    port: int = 8080
+    insecure: bool = False
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> Policy:
+        """From the `policy` field of a message; what is absent keeps its default."""
+        limit = data.get("rate_limit")
+        return cls(
+            hosts=tuple(data.get("hosts") or ()),
+            origins=tuple(data.get("origins") or ()),
+            rate_limit=(int(limit[0]), float(limit[1])) if limit else None,
+            max_body=int(data.get("max_body", cls().max_body)),
+            host=str(data.get("host", "127.0.0.1")),
+            port=int(data.get("port", 8080)),
+            insecure=bool(data.get("insecure", False)),
+        )
+
+    def require_host(self, host: str) -> None:
+        """Refuse a Host that a web page could have been given by DNS rebinding. Raises Refusal(FORBIDDEN)."""
+        name = host_name(host)
+        if is_loopback(name) or name == self.host.lower():
+            return
+        if any(name == host_name(allowed) for allowed in self.hosts):
+            return
+        # Beyond loopback, a name can be rebound and an address cannot.
+        if self.insecure and _address(name) is not None:
+            return
+        raise Refusal("FORBIDDEN", f"the Host {host!r} is not allowed", "add it to gateway.hosts in sandbox.yaml")
+
+    def require_origin(self, origin: str | None, host: str) -> None:
+        """Refuse a web page of another origin. `host` has passed require_host. Raises Refusal(FORBIDDEN)."""
+        if origin is None or origin in self.origins or _is_own(origin, host):
+            return
+        raise Refusal("FORBIDDEN", f"the Origin {origin!r} is not allowed", "add it to gateway.origins in sandbox.yaml")
+
+
+@dataclass(slots=True)
+class RateLimit:
+    """A token bucket per client address: `requests` at once, refilled over `seconds`."""
+
+    requests: int
+    seconds: float
+    _clients: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
+
+    def take(self, address: str | None, now: float) -> dict[str, str]:
+        """Count one request; the RateLimit-* headers of its answer. Raises Refusal(RATE_LIMITED)."""
+        client = client_key(address)
+        rate = self.requests / self.seconds
+        tokens, then = self._clients.pop(client, (float(self.requests), now))
+        tokens = min(float(self.requests), tokens + (now - then) * rate)
+        allowed = tokens >= 1
+        tokens -= 1 if allowed else 0
+        self._clients[client] = (tokens, now)
+        if len(self._clients) > MAX_CLIENTS:
+            self._clients.popitem(last=False)
+        headers = {
+            "RateLimit-Limit": str(self.requests),
+            "RateLimit-Remaining": str(int(tokens)),
+            "RateLimit-Reset": str(int((self.requests - tokens) / rate + 0.999)),
+        }
+        if allowed:
+            return headers
+        raise Refusal(
+            "RATE_LIMITED",
+            "too many requests from this address",
+            f"the limit is {self.requests} requests in {self.seconds:g} s",
+            retry_after=(1 - tokens) / rate,
+            headers=headers,
+        )
+
+
+def client_key(address: str | None) -> str:
+    """One client: an IPv4 address, or an IPv6 /64 (one subscriber has at least that many)."""
+    found = _address(address or "")
+    if found is None:
+        return address or ""
+    if isinstance(found, ipaddress.IPv6Address):
+        if found.ipv4_mapped is not None:
+            return str(found.ipv4_mapped)
+        return str(ipaddress.IPv6Network((found, 64), strict=False).network_address)
+    return str(found)
+
+
+def host_name(host: str) -> str:
+    """The name of a Host value: lower case, without port, brackets or a final dot."""
+    host = host.strip().lower()
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    name, colon, _ = host.rpartition(":")
+    return (name if colon and ":" not in name else host).rstrip(".")
+
+
+def is_loopback(name: str) -> bool:
+    """Whether this is localhost or an address of a loopback network. The port is not looked at: it may be forwarded."""
+    address = _address(name)
+    return name == "localhost" or (address is not None and address.is_loopback)
+
+
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        return None
+
+
+def _is_own(origin: str, host: str) -> bool:
+    """True where the page came from this very Host, port included (another port is another program's page)."""
+    try:
+        parts = urlsplit(origin)
+        asked = urlsplit(f"{parts.scheme}://{host}")
+        default = {"http": 80, "https": 443}.get(parts.scheme)
+        ports = (parts.port or default, asked.port or default)
+    except ValueError:
+        return False
+    return default is not None and parts.hostname == asked.hostname and ports[0] == ports[1]

@@ -1,0 +1,71 @@
+"""The gateway as a process of its own: the inherited listener, signals, and an orderly end. Started by the keeper.
+
+`SANDBOX_LISTENER_FD` is the listener's descriptor, `SANDBOX_STATE` the folder with control's sockets,
+`SANDBOX_GATEWAY_WORKER` this process's number, `SANDBOX_LOG` a level ("debug" writes a line per request).
+It serves on when control or the keeper die.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+
+import uvloop
+from aiohttp import web
+
+from orchestrator.gateway.body import Deadlines
+from orchestrator.gateway.feed import Feed
+from orchestrator.gateway.general import Gateway
+from orchestrator.gateway.server import Server
+
+BACKLOG = 4096
+# What requests in flight have to finish after SIGTERM.
+STOP_WITHIN = 30.0
+
+
+async def serve(listener: socket.socket, state: str, worker: int, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set; then stop accepting, finish what is in flight (at most STOP_WITHIN), close all."""
+    deadlines = Deadlines()
+    feed: Feed
+
+    def suspect(model: str, name: str) -> None:
+        feed.suspect(model, name)
+
+    gateway = Gateway(state=state, deadlines=deadlines, suspect=suspect)
+    feed = Feed(gateway, state, worker)
+    runner = web.ServerRunner(Server(gateway.respond, head_deadline=deadlines.head), shutdown_timeout=STOP_WITHIN)
+    await runner.setup()
+    async with asyncio.TaskGroup() as tasks:
+        dialling = tasks.create_task(feed.run())
+        await web.SockSite(runner, listener, backlog=BACKLOG).start()
+        await stop.wait()
+        await runner.cleanup()
+        dialling.cancel()
+    gateway.pool.close()
+
+
+async def _run(environment: Mapping[str, str]) -> None:
+    listener = socket.socket(fileno=int(environment["SANDBOX_LISTENER_FD"]))
+    listener.setblocking(False)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    # Ctrl-C in a terminal reaches the whole group; who started us decides what it means.
+    loop.add_signal_handler(signal.SIGINT, lambda: None)
+    await serve(listener, environment["SANDBOX_STATE"], int(environment.get("SANDBOX_GATEWAY_WORKER", "0")), stop)
+
+
+def main() -> None:
+    """`python -m orchestrator.gateway.process`."""
+    level = os.environ.get("SANDBOX_LOG", "warning").upper()
+    logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s: %(message)s")
+    uvloop.run(_run(os.environ))
+
+
+if __name__ == "__main__":
+    main()
