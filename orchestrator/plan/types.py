@@ -59,11 +59,13 @@ class ReloadPolicy:
 class Requirements:
     """A model's requirements, normalised: `-r`, `-c` resolved, comments dropped, local paths with their content hash.
 
-    text: "" where the model has none. files: every file that was read (absolute), to be watched.
+    text: "" where the model has none. files: every file that was read (absolute), to be watched. constraints: what `-c`
+    and sandbox.lock pin; where there is any, `text` ends with `-c constraints.txt`, a file to be written beside it.
     """
 
     text: str = ""
     files: tuple[str, ...] = ()
+    constraints: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,184 @@
+"""sandbox.yaml as types: every key with its form and default. What a value leads to is resolve.py's business.
+
+Every class forbids unknown keys, lets `x-…` keys through and takes a known key without a value as absent. A new key
+needs its line in sandbox.yaml.example and its row in docs/configuration.md (tests compare the sets).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+
+from orchestrator.plan.types import Network, ReloadMode, Restart
+from orchestrator.spec.scalars import (
+    BodySize,
+    Count,
+    CountOrNone,
+    Cpus,
+    Duration,
+    Environment,
+    Flag,
+    Host,
+    Memory,
+    ModelName,
+    OneOrMany,
+    Origin,
+    Port,
+    PositiveDuration,
+    ProfileName,
+    Python,
+    Rate,
+    SandboxName,
+    Text,
+)
+
+RuntimeChoice = Literal["auto", "docker", "process"]
+
+
+class Section(BaseModel):
+    """A mapping of ours."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_keys(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {
+            key: child
+            for key, child in value.items()
+            if not key.startswith("x-") and not (child is None and key in cls.model_fields)
+        }
+
+
+class ResourcesSpec(Section):
+    """What a replica may use; pids is never unlimited."""
+
+    cpus: Cpus | None = None
+    memory: Memory | None = None
+    pids: Count | None = None
+
+
+class DeployResourcesSpec(Section):
+    """Compose's deploy.resources."""
+
+    limits: ResourcesSpec = ResourcesSpec()
+
+
+class DeploySpec(Section):
+    """Compose's deploy, of which the limits are known here."""
+
+    resources: DeployResourcesSpec = DeployResourcesSpec()
+
+
+class QueueSpec(Section):
+    """Requests that wait for a free slot of a replica."""
+
+    size: CountOrNone = 1000
+    timeout: Duration = 30.0
+
+
+class BatchingSpec(Section):
+    """Coalescing of concurrent calls."""
+
+    max_size: Count = 32
+    max_wait: Duration = 0.005
+
+
+class ReloadSpec(Section):
+    """When and how a save becomes a generation."""
+
+    quiet: Duration = 0.010
+    max_wait: Duration = 0.250
+    drain: Duration = 30.0
+    mode: ReloadMode = "auto"
+    keep: Count = 10
+    max_draining: Count = 8
+
+
+class ApiKeySpec(Section):
+    """One key of the gateway."""
+
+    name: Text
+    key: Text
+    models: tuple[ModelName, ...] = ()
+    allow: tuple[Text, ...] = ()
+    rate_limit: Rate | None = None
+
+
+class GatewaySpec(Section):
+    """The one door in front of all models."""
+
+    host: Host = "127.0.0.1"
+    port: Port = 8080
+    workers: Count = 1
+    insecure: Flag = False
+    hosts: tuple[Text, ...] = ()
+    origins: tuple[Origin, ...] = ()
+    api_keys: tuple[ApiKeySpec, ...] = ()
+    rate_limit: Rate | None = None
+    max_body: BodySize = 10 * 1024**2
+
+
+class ModelSpec(Section):
+    """One model."""
+
+    path: Text
+    runtime: RuntimeChoice | None = None
+    python: Python | None = None
+    replicas: CountOrNone = 1
+    resources: ResourcesSpec = ResourcesSpec()
+    deploy: DeploySpec = DeploySpec()
+    environment: Environment = {}
+    env_file: OneOrMany = ()
+    volumes: tuple[Text, ...] = ()
+    data: Literal["ro", "rw"] = "ro"
+    network: Network = "none"
+    concurrency: Count = 16
+    queue: QueueSpec = QueueSpec()
+    timeout: PositiveDuration = 60.0
+    load_timeout: PositiveDuration = 300.0
+    max_input: Count | None = None
+    max_batch: Count = 100
+    batching: BatchingSpec | None = None
+    reload: ReloadSpec = ReloadSpec()
+    restart: Restart = "on-failure"
+    depends_on: tuple[ModelName, ...] = ()
+    profiles: tuple[ProfileName, ...] = ()
+    warmup: Flag = False
+    debug: Flag = False
+
+
+def _long_form(value: Any) -> Any:
+    match value:
+        case str():
+            return {"path": value}
+        case None:
+            return {}
+        case _:
+            return value
+
+
+def _empty_mapping(value: Any) -> Any:
+    return {} if value is None else value
+
+
+class SandboxSpec(Section):
+    """The whole file."""
+
+    name: SandboxName | None = None
+    runtime: RuntimeChoice = "auto"
+    allow_outside: tuple[Text, ...] = ()
+    gateway: GatewaySpec = GatewaySpec()
+    models: dict[ModelName, Annotated[ModelSpec, BeforeValidator(_long_form)]]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_models_yet(cls, value: Any) -> Any:
+        """`models:` without anything below it is a sandbox without models, not a missing key."""
+        if isinstance(value, Mapping) and "models" in value:
+            return {**value, "models": _empty_mapping(value["models"])}
+        return value

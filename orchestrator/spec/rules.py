@@ -1,0 +1,114 @@
+"""What must hold between keys of sandbox.yaml. Pure: the spec alone, no file, no machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_address
+
+from orchestrator.errors import near
+from orchestrator.spec.models import GatewaySpec, ModelSpec, SandboxSpec
+from orchestrator.spec.problems import Problem
+
+
+def broken_rules(spec: SandboxSpec) -> list[Problem]:
+    """Every rule that the spec breaks."""
+    problems = _gateway(spec.gateway)
+    for name, model in spec.models.items():
+        problems += _model(name, model)
+        problems += _dependencies(name, model, spec.models)
+    return problems + _cycles(spec.models)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host` (an address, or a name)."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def cycle(depends_on: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The first circle of dependencies, its first name repeated at the end; () where there is none."""
+    done: set[str] = set()
+    for start in depends_on:
+        trail: list[str] = []
+        pending = [(start, 0)]
+        while pending:
+            name, depth = pending.pop()
+            del trail[depth:]
+            if name in trail:
+                return (*trail[trail.index(name) :], name)
+            if name in done:
+                continue
+            trail.append(name)
+            pending += [(other, depth + 1) for other in reversed(depends_on.get(name, ()))]
+            if not any(other not in done for other in depends_on.get(name, ())):
+                done.add(name)
+        done.add(start)
+    return ()
+
+
+def _gateway(gateway: GatewaySpec) -> list[Problem]:
+    if is_loopback(gateway.host) or gateway.insecure or gateway.api_keys:
+        return []
+    return [
+        Problem(
+            ("gateway", "host"),
+            "insecure-gateway",
+            f"{gateway.host} can be reached from other machines, and there are no keys",
+            "write gateway.insecure: true to open it to everybody, or host: 127.0.0.1",
+        )
+    ]
+
+
+def _model(name: str, model: ModelSpec) -> list[Problem]:
+    at = ("models", name)
+    problems = []
+    if model.reload.max_wait < model.reload.quiet:
+        problems.append(
+            Problem(
+                (*at, "reload", "max_wait"), "bad-value", "is shorter than reload.quiet", "write at least reload.quiet"
+            )
+        )
+    twice = [
+        key
+        for key in ("cpus", "memory", "pids")
+        if getattr(model.resources, key) is not None and getattr(model.deploy.resources.limits, key) is not None
+    ]
+    problems += [
+        Problem(
+            (*at, "deploy", "resources", "limits", key),
+            "bad-value",
+            f"is set in resources.{key} as well",
+            "keep one of the two",
+        )
+        for key in twice
+    ]
+    return problems
+
+
+def _dependencies(name: str, model: ModelSpec, models: Mapping[str, ModelSpec]) -> list[Problem]:
+    return [
+        Problem(
+            ("models", name, "depends_on", index),
+            "unknown-model",
+            f"there is no model {other!r}",
+            near(other, models) or f"the models are {', '.join(models)}",
+        )
+        for index, other in enumerate(model.depends_on)
+        if other not in models
+    ]
+
+
+def _cycles(models: Mapping[str, ModelSpec]) -> list[Problem]:
+    found = cycle({name: model.depends_on for name, model in models.items()})
+    if not found:
+        return []
+    return [
+        Problem(
+            ("models", found[0], "depends_on"),
+            "dependency-cycle",
+            f"goes in a circle: {' → '.join(found)}",
+            "remove one of these dependencies",
+        )
+    ]
