@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from typing import cast
@@ -14,6 +15,10 @@ from orchestrator.image.dockerfile import dockerfile
 from orchestrator.image.installer import Transcript
 from orchestrator.image.mirror import Mirror
 from orchestrator.image.parts import Parts
+
+# "#8 1.234 text" is what a command of the Dockerfile wrote; "#8 text" is BuildKit on its step.
+_OUTPUT = re.compile(r"^#\d+ \d+\.\d+ (.*)$")
+_STEP = re.compile(r"^#\d+ (.*)$")
 
 
 def missing(socket: str) -> str | None:
@@ -49,10 +54,18 @@ def build(socket: str, parts: Parts, transcript: Transcript) -> bool:
         )
         try:
             for line in cast("Iterator[str]", lines):
-                transcript.line(line)
+                _take(line.rstrip("\n"), transcript)
         except DockerException:
             return False
     return True
+
+
+def _take(line: str, transcript: Transcript) -> None:
+    if found := _OUTPUT.match(line):
+        transcript.line(found[1])
+    elif found := _STEP.match(line):
+        transcript.aside(found[1])
+    # Anything else repeats, after a failure, what was said before it.
 
 
 def _client(socket: str) -> DockerClient:

@@ -11,7 +11,7 @@ from orchestrator.ports import Progress, Report
 KEPT = 20
 NAMES_SHOWN = 6
 
-_BUILDX_PREFIX = re.compile(r"^#\d+ (?:\d+\.\d+ )?")
+_ERROR = re.compile(r"^error:? ?", re.IGNORECASE)
 _STEPS = (
     (re.compile(r"^Collecting (\S+)"), "collecting {}"),
     (re.compile(r"^\s*Downloading (?:\S*/)?(\S+?)(?: \(([^)]+)\))?$"), "downloading {}"),
@@ -25,30 +25,35 @@ class Transcript:
 
     def __init__(self, report: Report) -> None:
         self._report = report
-        self._last: deque[str] = deque(maxlen=KEPT)
+        self._own: deque[str] = deque(maxlen=KEPT)
+        self._aside: deque[str] = deque(maxlen=KEPT)
 
     def line(self, raw: str) -> None:
-        """Take one line, buildx's prefix or not."""
-        text = _BUILDX_PREFIX.sub("", raw.rstrip())
-        if not text or raw.startswith(("------", " > [", "Dockerfile:", ">>>")):
+        """Take one line that the installer wrote."""
+        text = raw.rstrip()
+        # pip opens with where it looks: the settings of this machine, which explain nothing.
+        if not text or text.startswith("Looking in "):
             return
-        self._last.append(text)
+        self._own.append(text)
         for pattern, message in _STEPS:
             if found := pattern.match(text):
                 self._report(Progress(message.format(_short(found[1]))))
                 return
 
+    def aside(self, raw: str) -> None:
+        """Take one line that the builder wrote about itself: it counts only where the installer said nothing."""
+        if text := raw.rstrip():
+            self._aside.append(text)
+
     def failure(self, model: str) -> BuildError:
         """The BuildError for what was read so far: the installer's own last lines."""
-        # The builder's complaint that its command failed says less than the command's own words.
-        own = tuple(line for line in self._last if not line.startswith(("ERROR: failed to solve", "ERROR: process")))
-        errors = [line for line in own if line.lower().startswith("error")]
-        reason = errors[-1] if errors else (own[-1] if own else "the builder said nothing")
-        reason = re.sub(r"^error: ?", "", reason, flags=re.IGNORECASE)
+        log = tuple(self._own or self._aside)
+        errors = [line for line in log if _ERROR.match(line)]
+        reason = errors[-1] if errors else (log[-1] if log else "the builder said nothing")
         return BuildError(
-            f"models.{model}: its requirements cannot be installed: {reason}",
-            hint="the installer's last lines are in the log; fix requirements.txt and save",
-            log=own,
+            f"models.{model}: its requirements cannot be installed: {_ERROR.sub('', reason)}",
+            hint="the log has the installer's last lines; fix requirements.txt and save",
+            log=log,
         )
 
 

@@ -14,7 +14,10 @@ NO_PROXY = "127.0.0.1,localhost"
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """One build. folder: private and temporary, holds `context`. base: an image name (BuildKit takes an id for a repository). tag, labels: of the result."""
+    """One build. folder: private and temporary, holds `context`. tag, labels: of the result.
+
+    base: an image's name, because BuildKit takes an id for a repository.
+    """
 
     folder: str
     context: str
