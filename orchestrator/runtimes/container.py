@@ -79,7 +79,7 @@ def blueprint(
         "entrypoint": [],
         "environment": _environment(model, inherited),
         "healthcheck": {"test": ["NONE"]},
-        "labels": labels(sandbox, model, place, environment, user),
+        "labels": labels(sandbox, model, place, environment, user, traits),
         # What somebody's `docker stop` allows: long enough to drain.
         "stop_timeout": math.ceil(model.reload.drain + GRACE),
         "use_config_proxy": False,
@@ -135,7 +135,7 @@ def agent_config(sandbox: str, model: ModelDesired, place: ReplicaPlace) -> str:
 
 
 def labels(
-    sandbox: str, model: ModelDesired, place: ReplicaPlace, environment: Environment, user: User
+    sandbox: str, model: ModelDesired, place: ReplicaPlace, environment: Environment, user: User, traits: EngineTraits
 ) -> dict[str, str]:
     """All that is to be known of a replica after everything else was forgotten."""
     values = {
@@ -151,6 +151,7 @@ def labels(
         "folder": place.folder,
         "sockets": place.sockets,
         "uid": str(user.uid),
+        "not-enforced": json.dumps(not_enforced(model, traits)),
         "paths": json.dumps(inside_paths(place), separators=(",", ":")),
     }
     return {f"{LABEL}{key}": value for key, value in values.items()}
@@ -161,9 +162,7 @@ def replica_filter(sandbox: str) -> dict[str, list[str]]:
     return {"label": [f"{LABEL}kind=replica", f"{LABEL}sandbox={sandbox}"]}
 
 
-def record(
-    found: Mapping[str, str], container: str, *, alive: bool, pid: int | None, not_enforced: Sequence[str] = ()
-) -> ReplicaRecord:
+def record(found: Mapping[str, str], container: str, *, alive: bool, pid: int | None) -> ReplicaRecord:
     """The replica that a container's labels describe. Raises KeyError where they are not of this format."""
     if found[f"{LABEL}format"] != FORMAT:
         raise KeyError(f"{LABEL}format")
@@ -181,7 +180,7 @@ def record(
         python=found[f"{LABEL}python"],
         pid=pid,
         container=container,
-        not_enforced=tuple(not_enforced),
+        not_enforced=tuple(json.loads(found[f"{LABEL}not-enforced"])),
         paths=json.loads(found[f"{LABEL}paths"]),
     )
 

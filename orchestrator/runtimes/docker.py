@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ from orchestrator.image.build import REPOSITORY, ImageBuilder, Order
 from orchestrator.image.engine import EngineTraits, base_name, check_base, connect, find_socket, refusals
 from orchestrator.plan.types import ModelDesired, RuntimeKind
 from orchestrator.ports import Environment, Progress, ReplicaExit, ReplicaPlace, ReplicaRecord, Report, Usage
-from orchestrator.runtimes.container import Blueprint, User, blueprint, not_enforced, record, replica_filter
+from orchestrator.runtimes.container import Blueprint, User, blueprint, record, replica_filter
 from orchestrator.runtimes.deaths import deaths
 from orchestrator.runtimes.networks import Networks
 
@@ -118,13 +118,7 @@ class DockerRuntime:
         try:
             await self._await_socket(container, os.path.join(place.sockets, "agent.sock"), model.name)
             state = await self._call(lambda: self._inspect(container))
-            return record(
-                state["Config"]["Labels"],
-                container,
-                alive=state["State"]["Running"],
-                pid=state["State"]["Pid"] or None,
-                not_enforced=not_enforced(model, (await self._call(self._engine)).traits),
-            )
+            return _record(state["Config"]["Labels"], container, state["State"])
         except BaseException:
             # Cancelled or failed: nobody will know of this container.
             await asyncio.shield(self._call(lambda: self._remove(container)))
@@ -154,11 +148,12 @@ class DockerRuntime:
             found = []
             with refusals("list containers"):
                 for summary in engine.client.api.containers(all=True, filters=replica_filter(self._sandbox)):
-                    alive = summary["State"] == "running"
-                    pid = self._pid(summary["Id"]) if alive else None
-                    # One of another format is another version's: not ours to read or to end.
-                    with contextlib.suppress(KeyError):
-                        found.append(record(summary["Labels"], summary["Id"], alive=alive, pid=pid))
+                    # The list lags behind the events: a replica told dead must not be alive here.
+                    with contextlib.suppress(NotFound):
+                        state = engine.client.api.inspect_container(summary["Id"])["State"]
+                        # One of another format is another version's: not ours to read or to end.
+                        with contextlib.suppress(KeyError):
+                            found.append(_record(summary["Labels"], summary["Id"], state))
             return found
 
         return await self._call(look)
@@ -281,14 +276,6 @@ class DockerRuntime:
             said = self._engine().client.api.logs(container, tail=LOG_LINES)
         return bytes(said).decode(errors="replace").strip() or "it wrote nothing"
 
-    def _pid(self, container: str) -> int | None:
-        try:
-            return int(self._inspect(container)["State"]["Pid"]) or None
-        except RuntimeFailure as failure:
-            if isinstance(failure.__cause__, NotFound):
-                return None
-            raise
-
     def _remove(self, container: str) -> None:
         client = self._engine().client
         try:
@@ -320,6 +307,10 @@ def usage(stats: dict[str, Any]) -> Usage | None:
         memory=max(0, memory["usage"] - cache),
         pids=stats.get("pids_stats", {}).get("current", 0),
     )
+
+
+def _record(labels: Mapping[str, str], container: str, state: Mapping[str, Any]) -> ReplicaRecord:
+    return record(labels, container, alive=bool(state["Running"]), pid=int(state["Pid"]) or None)
 
 
 def _create(client: docker.DockerClient, made: Blueprint) -> str:
