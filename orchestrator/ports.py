@@ -114,6 +114,9 @@ class Runtime(Protocol):
     async def prepare(self, model: ModelDesired, report: Report) -> Environment:
         """Make the model's environment unless it exists. Two calls for one lock hash build once. Raises BuildError."""
 
+    def data_target(self, model: ModelDesired) -> str | None:
+        """The path under which the model's replicas see its data folder; None where it has none."""
+
     async def start(self, model: ModelDesired, place: ReplicaPlace, environment: Environment) -> ReplicaRecord:
         """Start a replica's agent and return once it runs; its control socket appears as `sockets/agent.sock`.
 

@@ -76,7 +76,7 @@ class ModelObserved:
     """One model as it is now.
 
     wanted: the newest content on disk. good: the generation that is, or last was, routed.
-    rejected: why a content does not run on a replica hash; keyed (content, replica_hash).
+    rejected: why a generation does not run on a replica hash; keyed (number, replica_hash).
     environments: by lock hash; a missing one has not been asked for.
     retry_at: not before that time (monotonic seconds) for a key: "build", "start:0", "load:<incarnation>".
     halted: (incarnation, generation) that the restart policy leaves dead.
@@ -89,7 +89,7 @@ class ModelObserved:
     routed: Routed | None = None
     replicas: tuple[ReplicaObserved, ...] = ()
     environments: Mapping[str, EnvironmentState] = field(default_factory=dict)
-    rejected: Mapping[tuple[str, str], Problem] = field(default_factory=dict)
+    rejected: Mapping[tuple[int, str], Problem] = field(default_factory=dict)
     retry_at: Mapping[str, float] = field(default_factory=dict)
     halted: frozenset[tuple[str, int]] = frozenset()
     superseded: int = 0

@@ -45,7 +45,7 @@ def plan(desired: ModelDesired | None, observed: ModelObserved, now: float) -> P
 def target(observed: ModelObserved, replica_hash: str) -> Generation | None:
     """The newest generation that is not known to fail on replicas of this hash."""
     for generation in (observed.wanted, observed.good):
-        if generation is not None and (generation.content, replica_hash) not in observed.rejected:
+        if generation is not None and (generation.number, replica_hash) not in observed.rejected:
             return generation
     return None
 

@@ -58,7 +58,7 @@ def _pending_change(desired: ModelDesired, observed: ModelObserved) -> str:
 def _rejection(desired: ModelDesired | None, observed: ModelObserved) -> Problem | None:
     if desired is None or observed.wanted is None:
         return None
-    return observed.rejected.get((observed.wanted.content, desired.replica_hash))
+    return observed.rejected.get((observed.wanted.number, desired.replica_hash))
 
 
 def _in_progress(desired: ModelDesired | None, observed: ModelObserved, problem: Problem) -> bool:

@@ -1,0 +1,191 @@
+"""The control process: the composition root, the only place that names concrete adapters.
+
+Started by the keeper as `python -m orchestrator.app control`, with its orders in the environment (docs/internals.md).
+It exits with 0 once a `down` is finished, and with 1 on everything else; then the keeper starts it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orchestrator import folders, guest
+from orchestrator.control.generations import Generations
+from orchestrator.control.handover import Handover
+from orchestrator.control.journal import Journal
+from orchestrator.control.logs import Logs
+from orchestrator.control.meters import Meters
+from orchestrator.control.reconciler import DRAIN_AT_DOWN, Reconciler
+from orchestrator.control.server import Server
+from orchestrator.control.traffic import GatewayFeed
+from orchestrator.control.watcher import Watcher
+from orchestrator.control.world import World
+from orchestrator.errors import EXIT_FAILURE, SandboxError
+from orchestrator.plan.types import Desired, GatewayDesired, RuntimeKind
+from orchestrator.ports import Runtime
+from orchestrator.runtimes.docker import DockerRuntime, probe
+from orchestrator.runtimes.process import ProcessRuntime
+from orchestrator.spec import load, resolve
+from orchestrator.store import Store
+
+
+class Control:
+    """One control process, from its start to its end."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.place = folders.Folders(environ["SANDBOX_PROJECT"])
+        self.orders: Mapping[str, Any] = json.loads(environ["SANDBOX_ORDERS"])
+        self.listener = int(environ["SANDBOX_LISTENER_FD"])
+        self.environ = environ
+        self.finished = asyncio.Event()
+        self.exit_code = EXIT_FAILURE
+        self.port: int = socket.socket(fileno=os.dup(self.listener)).getsockname()[1]
+        self.gateway = GatewayDesired(host=str(self.orders["host"]), port=self.port)
+
+    async def run(self) -> int:
+        """Serve until told to end; returns the exit code."""
+        store = Store(os.path.join(self.place.project, "store.db"))
+        journal, logs, meters = Journal(store), Logs(self.place.logs), Meters()
+        runtimes = self._runtimes()
+        feed = GatewayFeed(os.path.join(self.place.state, "traffic.sock"), self._policy(), lambda _model, _socket: None)
+        world = World(
+            sandbox_id=self.place.sandbox_id,
+            state=self.place.state,
+            generations=os.path.join(self.place.project, "generations"),
+            guest=await asyncio.to_thread(guest.install, folders.cache_home()),
+            runtimes=runtimes,
+            traffic=feed,
+            journal=journal,
+            logs=logs,
+            meters=meters,
+        )
+        generations = Generations(self.place.project, store, allowed=self._allowed(), read_config=resolve.model_config)
+        self.auto = await self._auto(runtimes["docker"], journal)
+        reader = Reader(self, runtimes, asyncio.get_running_loop())
+        watcher = Watcher()
+        reconciler = Reconciler(world, generations, watcher, reader.read)
+        server = Server(reconciler, world, feed, self.url, self._down_finished)
+        handover = Handover(os.path.join(self.place.state, "handover.sock"), self.listener, lambda: feed.pids)
+        copying = asyncio.create_task(logs.run(), name="logs")
+        reconciler.on_desired = lambda desired: self._apply(desired, feed)
+        self._on_signals(reconciler)
+        try:
+            await reconciler.start(self.orders.get("profiles") or (), self.orders.get("models") or ())
+            await feed.start()
+            handover.start()
+            await server.start(self.place.control_socket)
+            await self.finished.wait()
+        finally:
+            copying.cancel()
+            await server.close()
+            handover.close()
+            await reconciler.close()
+            await watcher.close()
+            await feed.close()
+            await asyncio.gather(copying, *(each.close() for each in runtimes.values()), return_exceptions=True)
+            logs.remember()
+            store.close()
+            if self.exit_code == 0:
+                _unlink(self.place.control_socket)  # its last act: see keeper.py
+        return self.exit_code
+
+    def url(self) -> str:
+        """Where the gateway answers, for people."""
+        host = self.gateway.host
+        shown = "localhost" if host in {"127.0.0.1", "0.0.0.0", "::", "::1"} else host  # noqa: S104 - shown, not bound
+        return f"http://{shown}:{self.port}"
+
+    def _runtimes(self) -> dict[RuntimeKind, Runtime]:
+        place = (self.place.sandbox_id, self.place.directory, self.place.state, folders.cache_home())
+        return {"docker": DockerRuntime(*place), "process": ProcessRuntime(*place)}
+
+    def _allowed(self) -> Sequence[str]:
+        return [self.place.directory]
+
+    async def _auto(self, docker: Runtime, journal: Journal) -> RuntimeKind:
+        """Decide what `runtime: auto` means here; one line says why it is not docker."""
+        del docker
+        reason = await asyncio.to_thread(probe)
+        if reason is None:
+            return "docker"
+        journal.add("spec", f"runtime: process ({reason})", runtime="process", reason=reason)
+        return "process"
+
+    def _policy(self) -> dict[str, Any]:
+        gateway = self.gateway
+        return {
+            "hosts": list(gateway.hosts),
+            "origins": list(gateway.origins),
+            "rate_limit": list(gateway.rate_limit) if gateway.rate_limit is not None else None,
+            "max_body": gateway.max_body,
+            "host": gateway.host,
+            "port": self.port,
+            "insecure": gateway.insecure,
+        }
+
+    def _apply(self, desired: Desired, feed: GatewayFeed) -> None:
+        self.gateway = desired.gateway
+        self._policy_task = asyncio.create_task(feed.policy(self._policy()))
+
+    def _down_finished(self) -> None:
+        self.exit_code = 0
+        self.finished.set()
+
+    def _on_signals(self, reconciler: Reconciler) -> None:
+        loop = asyncio.get_running_loop()
+
+        def take_down() -> None:
+            task = asyncio.create_task(reconciler.down(DRAIN_AT_DOWN))
+            task.add_done_callback(lambda _: self._down_finished())
+            loop.remove_signal_handler(signal.SIGTERM)
+
+        loop.add_signal_handler(signal.SIGTERM, take_down)
+
+
+class Reader:
+    """Reads the files into a Desired, in a thread; what it must ask of a runtime it asks in the event loop."""
+
+    def __init__(
+        self, control: Control, runtimes: Mapping[RuntimeKind, Runtime], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._control = control
+        self._runtimes = runtimes
+        self._loop = loop
+
+    def read(self, profiles: Sequence[str], models: Sequence[str]) -> Desired:
+        """See reconciler.Read."""
+        file = self._control.orders.get("file") or load.find(self._control.place.directory)
+        project = load.load(file, self._control.environ)
+        return resolve.resolve(
+            project, profiles=profiles, models=models, runtime=self._control.auto, interpreter=self._interpreter
+        )
+
+    def _interpreter(self, kind: RuntimeKind, python: str) -> str:
+        return asyncio.run_coroutine_threadsafe(self._runtimes[kind].interpreter(python), self._loop).result(60.0)
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+
+
+def main() -> None:
+    """Run control; what cannot be told over its socket goes to its log."""
+    try:
+        code = asyncio.run(Control(os.environ).run())
+    except SandboxError as error:
+        print(f"control: {error}", file=sys.stderr)
+        code = error.exit_code
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The control process: it watches, decides and acts until the machine matches sandbox.yaml."""

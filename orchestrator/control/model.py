@@ -1,0 +1,215 @@
+"""One model's control loop: observe, plan, execute, tell; again when something happened. Models know nothing of each
+other, so one that is slow or broken delays nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Callable, Sequence
+
+from orchestrator.control.executor import Executor
+from orchestrator.control.generations import Generations
+from orchestrator.control.replica import Replica
+from orchestrator.control.reports import Reports
+from orchestrator.control.source import Source
+from orchestrator.control.state import ModelState
+from orchestrator.control.world import World
+from orchestrator.errors import SandboxError
+from orchestrator.plan.actions import Action
+from orchestrator.plan.observed import ModelObserved, Routed
+from orchestrator.plan.planner import Plan, plan
+from orchestrator.plan.types import ModelDesired
+from orchestrator.ports import ReplicaExit, ReplicaPlace, ReplicaRecord
+from orchestrator.spec.resolve import data_dir
+
+ADOPT_WITHIN = 5.0
+RESYNC = 30.0
+AFTER_FAILURE = 0.5
+
+
+class Model:
+    """Owns everything about one model. on_change is called when its state changed, for those that depend on it."""
+
+    def __init__(self, name: str, world: World, generations: Generations, on_change: Callable[[], None]) -> None:
+        self.state = ModelState(name)
+        self._world = world
+        self._on_change = on_change
+        self._woken = asyncio.Event()
+        self._changed = asyncio.Condition()
+        self.source = Source(self.state, world, generations, self.wake)
+        self.reports = Reports(self.state, world, self.source.lookup, self.wake)
+        self._executor = Executor(self.state, world, self.reports, self.wake)
+        self._task: asyncio.Task[None] | None = None
+
+    def wake(self) -> None:
+        """Ask for a new look."""
+        self._woken.set()
+
+    def want(self, desired: ModelDesired, blocked: tuple[str, ...], cause: str = "") -> None:
+        """Replace what is wanted of this model."""
+        self.state.blocked = blocked
+        self.state.stopping = False
+        before = self.state.wish
+        self.state.wish = desired
+        self.state.resolve()
+        if before is not None and before.replica_hash != desired.replica_hash:
+            self.state.replace_cause = cause or "its specification"
+            self.state.trouble.pop("build", None)
+            self.state.trouble.pop("start", None)
+        if before is not None and before.lock_hash != desired.lock_hash:
+            self.state.environments.pop(desired.lock_hash, None)
+        self.wake()
+
+    def block(self, blocked: tuple[str, ...]) -> None:
+        """Tell which models it still waits for."""
+        if blocked != self.state.blocked:
+            self.state.blocked = blocked
+            self.wake()
+
+    def start(self) -> None:
+        """Begin the loop."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=f"model {self.state.name}")
+
+    async def _run(self) -> None:
+        while True:
+            self._woken.clear()
+            plan_ = self.decide()
+            failed = False
+            try:
+                for action in plan_.actions:
+                    await self._executor.execute(action)
+                await self.reports.publish()
+                await self.source.settle()
+            except (SandboxError, LookupError, OSError) as error:
+                # What a plan spoke of may be gone by now; the next look sees what is. Told, never passed over.
+                self._world.journal.add("failed", f"could not act: {error!r}", model=self.state.name)
+                failed = True
+            async with self._changed:
+                self._changed.notify_all()
+            self._on_change()
+            if failed:
+                await self._wait(time.monotonic() + AFTER_FAILURE)
+            elif plan_.actions:
+                await asyncio.sleep(0)  # what was done may allow, or need, a next step
+            else:
+                await self._wait(plan_.wake_at)
+
+    async def _wait(self, until: float | None) -> None:
+        seconds = RESYNC if until is None else max(0.0, until - time.monotonic())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._woken.wait(), min(seconds, RESYNC))
+
+    def observe(self) -> ModelObserved:
+        """What the planner is shown."""
+        return self.state.observe(self._world.revivable())
+
+    def decide(self) -> Plan:
+        """What would be done now."""
+        if self.state.stopping:
+            return Plan()
+        return plan(self.state.desired, self.observe(), time.monotonic())
+
+    def pending(self) -> Sequence[Action]:
+        """Return the actions of the next look, for `sandbox plan`."""
+        return self.decide().actions
+
+    async def until(self, settled: Callable[[ModelState], bool]) -> None:
+        """Wait until the state satisfies a condition."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: settled(self.state))
+
+    async def reload(self) -> None:
+        """Make a new generation of what is on disk, whatever failed before."""
+        self.state.forgive()
+        await self.source.look(None, force=True)
+        self.wake()
+
+    # What was there before this control started
+
+    async def adopt(self, desired: ModelDesired, records: Sequence[ReplicaRecord]) -> None:
+        """Take over replicas of an earlier control: nothing is restarted, their workers serve on."""
+        self.state.wish = desired
+        self.state.resolve()
+        await self.source.adopt(desired)
+        self.state.resolve()
+        for record in records:
+            self._take_over(desired, record)
+        living = [each for each in self.state.replicas.values() if each.state != "dead"]
+        if living:
+            waiting = [asyncio.create_task(each.greeted.wait()) for each in living]
+            _, late = await asyncio.wait(waiting, timeout=ADOPT_WITHIN)
+            for task in late:
+                task.cancel()
+        self._recall_route()
+
+    def _take_over(self, desired: ModelDesired, record: ReplicaRecord) -> None:
+        generations = os.path.join(self._world.generations, record.model)
+        place = ReplicaPlace(
+            *(record.incarnation, record.index, record.folder, record.sockets, generations),
+            data=data_dir(desired.path),
+            guest=self._world.guest,
+        )
+        replica = Replica(place, record.replica_hash, record=record, state="starting" if record.alive else "dead")
+        replica.not_enforced = record.not_enforced
+        replica.last_attempt = _last_attempt(record.sockets)
+        self.state.replicas[record.incarnation] = replica
+        if record.alive:
+            self._executor.connect(replica)
+
+    def _recall_route(self) -> None:
+        """Find what the gateways were last told: the newest generation that an agent has recorded as active."""
+        active = [
+            (worker.generation.number, replica.replica_hash, (replica.incarnation, worker.attempt), worker.generation)
+            for replica in self.state.replicas.values()
+            for worker in replica.workers.values()
+            if worker.state == "ready" and worker.generation.number == replica.active
+        ]
+        if not active:
+            return
+        number, replica_hash, _, generation = max(active, key=lambda each: each[0])
+        upstreams = frozenset(who for n, h, who, _ in active if (n, h) == (number, replica_hash))
+        self.state.routed = Routed(number, replica_hash, upstreams)
+        self.state.good = generation
+
+    def ended(self, exit_: ReplicaExit) -> bool:
+        """Enter that a replica's agent ended; False where the replica is not this model's."""
+        replica = self.state.replicas.get(exit_.incarnation)
+        if replica is None:
+            return False
+        self.reports.ended(replica, exit_)
+        return True
+
+    # Stopping
+
+    async def stop(self, drain: float) -> None:
+        """Drain and remove every replica; return when nothing is left."""
+        self.state.stopping = True
+        for replica in list(self.state.replicas.values()):
+            self._executor.stop(replica, drain)
+        self.wake()
+        await self.until(lambda state: not state.replicas)
+        await self.close()
+        await self.reports.publish()
+
+    async def close(self) -> None:
+        """End the loop and let the replicas run on."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        await self._executor.close()
+
+
+def _last_attempt(folder: str) -> int:
+    """Return the highest attempt number that a socket path in this folder carries."""
+    attempts = [0]
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            head, _, tail = name.removesuffix(".sock").rpartition("-")
+            if head.startswith("g") and tail.isdigit():
+                attempts.append(int(tail))
+    return max(attempts)

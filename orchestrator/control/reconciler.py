@@ -1,0 +1,260 @@
+"""The sandbox as a whole: from the files to the models that are wanted, from events to the models they concern.
+
+It holds no rule about a single model (plan/planner.py does) and touches no machine (executor.py, the runtimes do).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any
+
+from orchestrator.control.generations import Generations
+from orchestrator.control.model import Model
+from orchestrator.control.state import ModelState
+from orchestrator.control.watcher import Batch, Watcher
+from orchestrator.control.world import World
+from orchestrator.errors import SandboxError
+from orchestrator.plan.changes import classify
+from orchestrator.plan.types import Desired, ModelDesired
+from orchestrator.ports import ReplicaRecord, Runtime
+
+DRAIN_AT_DOWN = 10.0
+
+# Reads the files anew for these profiles and models; raises SpecError.
+Read = Callable[[Sequence[str], Sequence[str]], Desired]
+
+
+class Reconciler:
+    """Keeps every model at what the files say. One per control process."""
+
+    def __init__(self, world: World, generations: Generations, watcher: Watcher, read: Read) -> None:
+        self._world = world
+        self._generations = generations
+        self._watcher = watcher
+        self._read = read
+        self.models: dict[str, Model] = {}
+        self.desired: Desired | None = None
+        self.spec_problem: SandboxError | None = None
+        self.profiles: tuple[str, ...] = ()
+        self.selected: tuple[str, ...] = ()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._applying = asyncio.Lock()
+        self._orphans: dict[str, list[ReplicaRecord]] = {}  # of models that no file had when this control started
+        self.on_desired: Callable[[Desired], None] = lambda _: None
+
+    async def start(self, profiles: Sequence[str], selected: Sequence[str]) -> None:
+        """Take over what runs, then work until `close`."""
+        self.profiles, self.selected = tuple(profiles), tuple(selected)
+        records = await self._records()
+        for runtime in self._world.runtimes.values():
+            self._tasks.append(asyncio.create_task(self._exits(runtime), name=f"exits of {runtime.kind}"))
+        try:
+            desired = await asyncio.to_thread(self._read, self.profiles, self.selected)
+        except SandboxError as error:
+            self._refuse(error)
+        else:
+            await self._apply(desired, records)
+        self._tasks.append(asyncio.create_task(self._watch(), name="watch"))
+
+    async def _records(self) -> Mapping[str, list[ReplicaRecord]]:
+        by_model: dict[str, list[ReplicaRecord]] = {}
+        for runtime in self._world.runtimes.values():
+            try:
+                found = await runtime.list()
+            except SandboxError as error:
+                self._world.journal.add("failed", f"{runtime.kind}: {error}")
+                continue
+            for record in found:
+                by_model.setdefault(record.model, []).append(record)
+        return by_model
+
+    async def close(self) -> None:
+        """Stop working; replicas run on."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for model in self.models.values():
+            await model.close()
+
+    # From the files
+
+    async def reread(self, profiles: Sequence[str] | None = None, selected: Sequence[str] | None = None) -> None:
+        """Read the files again and apply them. Raises SandboxError, and changes nothing, where they are invalid."""
+        new_profiles = self.profiles if profiles is None else tuple(profiles)
+        new_selected = self.selected if selected is None else tuple(selected)
+        try:
+            desired = await asyncio.to_thread(self._read, new_profiles, new_selected)
+        except SandboxError as error:
+            self._refuse(error)
+            raise
+        self.profiles, self.selected = new_profiles, new_selected
+        await self._apply(desired, {})
+
+    def _refuse(self, error: SandboxError) -> None:
+        if str(error) != str(self.spec_problem or ""):
+            hint = f" ({error.hint})" if error.hint else ""
+            self._world.journal.add("spec", f"✖ {error}{hint}; nothing changed", ok=False, reference=error.reference)
+        self.spec_problem = error
+
+    async def _apply(self, desired: Desired, records: Mapping[str, list[ReplicaRecord]]) -> None:
+        async with self._applying:
+            before, self.desired, self.spec_problem = self.desired, desired, None
+            if before is not None and before == desired:
+                return
+            self.on_desired(desired)
+            adopting = []
+            for name, wish in desired.models.items():
+                model = self.models.get(name)
+                if model is None:
+                    model = self.models[name] = Model(name, self._world, self._generations, self._unblock)
+                    adopting.append(self._introduce(model, wish, records.get(name, ())))
+                else:
+                    self._update(model, before.models.get(name) if before is not None else None, wish)
+            await asyncio.gather(*adopting)
+            await self._adopt_orphans(desired, records)
+            self._watcher.watch(
+                {name: wish.path for name, wish in desired.models.items()},
+                {*desired.files, *(file for wish in desired.models.values() for file in wish.requirements.files)},
+            )
+            self._unblock()
+
+    async def _introduce(self, model: Model, wish: ModelDesired, records: Sequence[ReplicaRecord]) -> None:
+        if records:
+            await model.adopt(wish, records)
+        model.want(wish, self._blocked(wish))
+        await model.reports.publish()  # the gateways must know it before they are told anything
+        model.start()
+        self._background(model.source.look(None))
+
+    def _update(self, model: Model, before: ModelDesired | None, wish: ModelDesired) -> None:
+        if before == wish and not model.state.stopping:
+            return
+        change = classify((), before, wish) if before is not None else None
+        if change is not None and change.tier != "none":
+            self._world.journal.add("spec", f"changed ({change})", model=wish.name, tier=change.tier)
+        model.want(wish, self._blocked(wish), ", ".join(change.causes) if change is not None else "")
+        model.start()
+
+    async def _adopt_orphans(self, desired: Desired, records: Mapping[str, list[ReplicaRecord]]) -> None:
+        """Keep replicas of models that the file does not have: they run on until `--remove-orphans`."""
+        for name, found in records.items():
+            if name not in desired.models and name not in self.models:
+                self._world.journal.add("spec", "not in sandbox.yaml any more: runs on (--remove-orphans)", model=name)
+                for record in found:
+                    self._orphans.setdefault(name, []).append(record)
+
+    def orphans(self) -> list[str]:
+        """Return models that run and that the file does not have."""
+        wanted = self.desired.models if self.desired is not None else {}
+        return sorted({*(name for name in self.models if name not in wanted), *self._orphans})
+
+    async def remove_orphans(self) -> None:
+        """Stop and remove them."""
+        await asyncio.gather(*(self._remove(name) for name in self.orphans()))
+
+    async def _remove(self, name: str) -> None:
+        model = self.models.get(name)
+        if model is not None:
+            await model.stop(DRAIN_AT_DOWN)
+            await self._world.traffic.route(name, None)
+            del self.models[name]
+        for record in self._orphans.pop(name, ()):
+            await self._world.runtimes[record.runtime].stop(record, DRAIN_AT_DOWN)
+        self._world.journal.add("stop", "removed: not in sandbox.yaml", model=name)
+
+    # Between models
+
+    def _blocked(self, wish: ModelDesired) -> tuple[str, ...]:
+        """Models of depends_on that were never ready; once a model answers, its dependencies' fate is their own."""
+        found = []
+        for name in wish.depends_on:
+            other = self.models.get(name)
+            if other is None or not other.state.answers:
+                found.append(name)
+        own = self.models.get(wish.name)
+        return () if own is not None and own.state.routed is not None else tuple(found)
+
+    def _unblock(self) -> None:
+        for name, model in self.models.items():
+            wish = self.desired.models.get(name) if self.desired is not None else None
+            if wish is not None and wish.depends_on:
+                model.block(self._blocked(wish))
+
+    # From events
+
+    async def _exits(self, runtime: Runtime) -> None:
+        async for exit_ in runtime.exits():
+            for model in self.models.values():
+                if model.ended(exit_):
+                    break
+
+    async def _watch(self) -> None:
+        async for batch in self._watcher.batches():
+            try:
+                await self._seen(batch)
+            except SandboxError:
+                continue  # told where it was found; what ran runs on
+
+    async def _seen(self, batch: Batch) -> None:
+        if batch.model is None:
+            await self.reread()
+            return
+        model = self.models.get(batch.model)
+        if model is None or (model.state.desired is not None and model.state.desired.reload.mode == "off"):
+            return
+        if batch.paths is None or _touches_spec(batch.paths):
+            with contextlib.suppress(SandboxError):
+                await self.reread()
+        # One look at a time per model, but no model waits for another's.
+        self._background(model.source.look(batch.paths, seen_at=batch.seen_at))
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.append(task)
+        task.add_done_callback(self._tasks.remove)
+
+    # Waiting
+
+    async def settled(self, names: Iterable[str]) -> list[str]:
+        """Wait until each of these models answers or failed; return those that failed."""
+
+        def done(state: ModelState) -> bool:
+            return state.status.state in {"running", "degraded", "failed", "stopped"}
+
+        chosen = [self.models[name] for name in names if name in self.models]
+        await asyncio.gather(*(model.until(done) for model in chosen))
+        return [model.state.name for model in chosen if model.state.status.state == "failed"]
+
+    async def reload(self, name: str) -> bool:
+        """Force a new generation of a model and wait for it; True where it was rejected or could not be made."""
+        model = self.models[name]
+        await model.reload()
+        wanted = model.state.wanted
+
+        def done(state: ModelState) -> bool:
+            if state.wanted is not wanted or state.first_trouble is not None:
+                return True
+            if wanted is None or state.desired is None:
+                return True
+            live = state.routed is not None and state.routed.generation == wanted.number
+            return live or (wanted.number, state.desired.replica_hash) in state.rejected
+
+        await model.until(done)
+        return model.state.status.problem is not None or model.state.status.state == "failed"
+
+    async def down(self, drain: float) -> None:
+        """Stop and remove everything of this sandbox, orphans too."""
+        await asyncio.gather(*(model.stop(drain) for model in self.models.values()))
+        for name, records in list(self._orphans.items()):
+            for record in records:
+                await self._world.runtimes[record.runtime].stop(record, drain)
+            del self._orphans[name]
+        for model in self.models.values():
+            self._world.journal.add("stop", "stopped", model=model.state.name)
+
+
+def _touches_spec(paths: Iterable[str]) -> bool:
+    """Whether a change may alter what is wanted of the model, not only its code."""
+    return any(path in {"config.yaml", "sandbox.lock"} or path.endswith((".txt", ".in")) for path in paths)

@@ -1,0 +1,95 @@
+"""One incarnation of a replica as control knows it, kept true by what its agent and its runtime say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.control.agents import AgentLink
+from orchestrator.plan.observed import Problem, ReplicaObserved, ReplicaState, WorkerObserved, WorkerState
+from orchestrator.plan.types import Generation, Serving
+from orchestrator.ports import ReplicaPlace, ReplicaRecord
+
+
+@dataclass(slots=True)
+class Worker:
+    """A worker process of a replica. asked_at, ready_at: monotonic seconds. phases: seconds by name."""
+
+    generation: Generation
+    attempt: int
+    state: WorkerState
+    asked_at: float
+    socket: str = ""
+    pid: int | None = None
+    killed: bool = False
+    cause: str = ""
+    info: Mapping[str, Any] = field(default_factory=dict)
+    phases: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(eq=False, slots=True)
+class Replica:
+    """A replica and what belongs to it. record is None until its agent was started."""
+
+    place: ReplicaPlace
+    replica_hash: str
+    record: ReplicaRecord | None = None
+    state: ReplicaState = "starting"
+    link: AgentLink | None = None
+    link_task: asyncio.Task[None] | None = None
+    task: asyncio.Task[None] | None = None  # bringing it up
+    serving: Serving | None = None
+    workers: dict[int, Worker] = field(default_factory=dict)
+    agent_pid: int | None = None
+    active: int | None = None  # the generation that the agent has recorded
+    zygote: Mapping[str, Any] = field(default_factory=dict)
+    not_enforced: tuple[str, ...] = ()
+    greeted: asyncio.Event = field(default_factory=asyncio.Event)
+    activated: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    last_attempt: int = 0
+
+    @property
+    def incarnation(self) -> str:
+        """8 hex, never reused."""
+        return self.place.incarnation
+
+    def find(self, generation: int, attempt: int) -> Worker | None:
+        """The worker of this generation and attempt."""
+        worker = self.workers.get(attempt)
+        return worker if worker is not None and worker.generation.number == generation else None
+
+    def next_attempt(self) -> int:
+        """Return an attempt number that this incarnation has not used, so that no socket path is used twice."""
+        self.last_attempt = max([self.last_attempt, *self.workers]) + 1
+        return self.last_attempt
+
+    def send(self, message: Mapping[str, Any]) -> bool:
+        """Tell the agent; False where there is no connection."""
+        return self.link is not None and self.link.send(dict(message))
+
+    def observe(self, *, revivable: bool) -> ReplicaObserved:
+        """Freeze for the planner. A worker that was told to die is no longer counted."""
+        workers = tuple(
+            WorkerObserved(each.generation.number, each.attempt, each.state, each.asked_at)
+            for each in self.workers.values()
+            if not each.killed
+        )
+        return ReplicaObserved(
+            self.incarnation, self.place.index, self.replica_hash, self.state, workers, self.serving, revivable
+        )
+
+
+def problem(error: Mapping[str, Any], phase: str) -> Problem:
+    """An agent's error object as a Problem."""
+    line = error.get("line")
+    return Problem(
+        type=str(error.get("type", "Error")),
+        message=str(error.get("message", "")),
+        file=error.get("file"),
+        line=int(line) if isinstance(line, int) else None,
+        traceback=str(error.get("traceback") or ""),
+        phase=phase,
+    )

@@ -1,0 +1,309 @@
+"""The management API on control.sock: an aiohttp app that reads state, asks for changes, and streams what happens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from aiohttp import web
+
+from orchestrator import exposition, folders
+from orchestrator.control import meters
+from orchestrator.control.logs import Line
+from orchestrator.control.reconciler import DRAIN_AT_DOWN, Reconciler
+from orchestrator.control.rows import Row, python, row
+from orchestrator.control.traffic import GatewayFeed
+from orchestrator.control.world import World
+from orchestrator.errors import EXIT_USAGE, SandboxError
+from orchestrator.plan.actions import describe
+from orchestrator.ports import Usage
+
+USAGE_WITHIN = 3.0
+Json = Mapping[str, Any]
+
+
+class Server:
+    """Serves one sandbox's management API. on_down is called once everything was taken down."""
+
+    def __init__(
+        self,
+        reconciler: Reconciler,
+        world: World,
+        feed: GatewayFeed,
+        url: Callable[[], str],
+        on_down: Callable[[], None],
+    ) -> None:
+        self._reconciler = reconciler
+        self._world = world
+        self._feed = feed
+        self._url = url
+        self._on_down = on_down
+        self._runner: web.AppRunner | None = None
+        self._told_start = False
+
+    async def start(self, path: str) -> None:
+        """Listen on `path`, for this user only."""
+        app = web.Application(middlewares=[_errors])
+        app.add_routes(
+            [
+                web.get("/api/models", self._models),
+                web.get("/api/plan", self._plan),
+                web.post("/api/up", self._up),
+                web.post("/api/down", self._down),
+                web.post("/api/reload", self._reload),
+                web.get("/api/events", self._events),
+                web.get("/api/logs", self._logs),
+                web.get("/metrics", self._metrics),
+            ]
+        )
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
+        await self._runner.setup()
+        with folders.socket_address(path) as address:
+            await web.UnixSite(self._runner, address).start()
+            os.chmod(address, 0o600)
+
+    async def close(self) -> None:
+        """Stop listening."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    # What is
+
+    def _rows(self) -> list[Row]:
+        return [row(model, self._url()) for model in self._reconciler.models.values()]
+
+    async def _models(self, _: web.Request) -> web.Response:
+        desired, problem = self._reconciler.desired, self._reconciler.spec_problem
+        keeper = folders.read_json(os.path.join(self._world.state, "keeper.json"))
+        sandbox = {
+            "id": self._world.sandbox_id,
+            "name": desired.name if desired is not None else None,
+            "directory": desired.directory if desired is not None else None,
+            "url": self._url(),
+            "keeper": keeper["pid"] if keeper is not None and folders.living(keeper) else None,
+            "gateway": self._feed.pids,
+            "control": os.getpid(),
+            "spec_error": _error(problem) if problem is not None else None,
+            "orphans": self._reconciler.orphans(),
+        }
+        return web.json_response({"sandbox": sandbox, "models": self._rows()})
+
+    async def _plan(self, _: web.Request) -> web.Response:
+        actions = [
+            {"model": name, "verb": type(action).__name__.lower(), "detail": describe(action), "cause": action.cause}
+            for name, model in self._reconciler.models.items()
+            for action in model.pending()
+        ]
+        return web.json_response({"actions": actions})
+
+    # What is to be
+
+    async def _up(self, request: web.Request) -> web.StreamResponse:
+        asked = await _body(request)
+        with self._world.journal.listen() as events:
+            profiles, selected = _names(asked, "profiles"), _names(asked, "models")
+            reconciler = self._reconciler
+            everything = self._told_start and (not selected or not reconciler.selected)
+            await reconciler.reread(
+                profiles=tuple(dict.fromkeys([*reconciler.profiles, *profiles])),
+                selected=() if everything else tuple(dict.fromkeys([*reconciler.selected, *selected])),
+            )
+            past = [] if self._told_start else self._world.journal.recent()
+            self._told_start = True
+            if asked.get("remove_orphans"):
+                await reconciler.remove_orphans()
+            wanted = list(reconciler.desired.models) if reconciler.desired is not None else []
+            work = asyncio.create_task(self._settled(wanted))
+            return await self._follow(request, events, work, past)
+
+    async def _settled(self, names: Sequence[str]) -> Json:
+        failed = await self._reconciler.settled(names)
+        return {"type": "settled", "failed": failed, "models": self._rows()}
+
+    async def _reload(self, request: web.Request) -> web.StreamResponse:
+        names = _names(await _body(request), "models") or tuple(self._reconciler.models)
+        if unknown := [name for name in names if name not in self._reconciler.models]:
+            known = ", ".join(self._reconciler.models) or "none"
+            raise SandboxError("unknown-model", f"no model named {unknown[0]}", hint=f"there are: {known}")
+        with self._world.journal.listen() as events:
+            return await self._follow(request, events, asyncio.create_task(self._reloaded(names)))
+
+    async def _reloaded(self, names: Sequence[str]) -> Json:
+        failed = await asyncio.gather(*(self._reconciler.reload(name) for name in names))
+        return {
+            "type": "settled",
+            "failed": [name for name, bad in zip(names, failed, strict=True) if bad],
+            "models": [each for each in self._rows() if each["name"] in names],
+        }
+
+    async def _down(self, request: web.Request) -> web.StreamResponse:
+        asked = await _body(request)
+        timeout = asked.get("timeout")
+        with self._world.journal.listen() as events:
+            work = asyncio.create_task(self._taken_down(DRAIN_AT_DOWN if timeout is None else float(timeout), asked))
+            work.add_done_callback(lambda _: self._on_down())
+            return await self._follow(request, events, work)
+
+    async def _taken_down(self, drain: float, asked: Json) -> Json:
+        await self._reconciler.down(drain)
+        if asked.get("images"):
+            await asyncio.gather(*(runtime.remove_images() for runtime in self._world.runtimes.values()))
+        return {"type": "done"}
+
+    # Streams
+
+    async def _follow(
+        self,
+        request: web.Request,
+        events: asyncio.Queue[dict[str, Any]],
+        work: asyncio.Task[Json],
+        past: Sequence[Json] = (),
+    ) -> web.StreamResponse:
+        """Stream events until `work` is done, then its result. A caller that leaves does not undo what it asked for."""
+        response = await _json_lines(request)
+        for event in past:
+            await _write(response, event)
+        while not work.done() or not events.empty():
+            getting = asyncio.create_task(events.get())
+            await asyncio.wait([getting, work], return_when=asyncio.FIRST_COMPLETED)
+            if getting.done():
+                await _write(response, getting.result())
+            else:
+                getting.cancel()
+        try:
+            await _write(response, work.result())
+        except SandboxError as error:
+            await _write(response, {"error": _error(error)})
+        await response.write_eof()
+        return response
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        models = _query_names(request)
+        with self._world.journal.listen() as events:
+            past = await asyncio.to_thread(self._world.journal.past, request.query.get("since"), models)
+            response = await _json_lines(request)
+            for event in past:
+                await _write(response, event)
+            if request.query.get("follow") == "1":
+                async for event in _each(events):
+                    if not models or event["model"] in models:
+                        await _write(response, event)
+        return response
+
+    async def _logs(self, request: web.Request) -> web.StreamResponse:
+        models = _query_names(request) or tuple(self._reconciler.models)
+        tail = request.query.get("tail")
+        count = int(tail) if tail is not None and tail.isdigit() else None
+        with self._world.logs.listen() as lines:
+            past = await asyncio.to_thread(self._world.logs.past, models, count, request.query.get("since"))
+            response = await _json_lines(request)
+            for line in past:
+                await _write(response, line)
+            if request.query.get("follow") == "1":
+                async for line in _each(lines):
+                    if line["model"] in models or not request.query.get("models"):
+                        await _write(response, line)
+        return response
+
+    # Metrics
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        models = self._reconciler.models
+        usage = await self._usage()
+        own = [
+            *self._world.meters.families(),
+            meters.states({name: model.state.status.state for name, model in models.items()}),
+            meters.infos(
+                (
+                    name,
+                    model.state.routed.generation if model.state.routed is not None else None,
+                    model.state.desired.runtime if model.state.desired is not None else "",
+                    python(model.state) or "",
+                )
+                for name, model in models.items()
+            ),
+            *meters.usages(usage),
+        ]
+        families = exposition.merge([*(await self._feed.metrics()), own])
+        text, content_type = exposition.render(families, request.headers.get("Accept", ""))
+        return web.Response(body=text, headers={"Content-Type": content_type})
+
+    async def _usage(self) -> dict[str, Usage]:
+        asked = [
+            (name, self._world.runtimes[each.record.runtime].usage(each.record))
+            for name, model in self._reconciler.models.items()
+            for each in model.state.replicas.values()
+            if each.record is not None and each.state in {"up", "lost"}
+        ]
+        try:
+            async with asyncio.timeout(USAGE_WITHIN):
+                found = await asyncio.gather(*(call for _, call in asked), return_exceptions=True)
+        except TimeoutError:
+            return {}
+        total: dict[str, Usage] = {}
+        for (name, _), usage in zip(asked, found, strict=True):
+            if isinstance(usage, Usage):
+                sofar = total.get(name, Usage(0.0, 0, 0))
+                total[name] = Usage(
+                    sofar.cpu_seconds + usage.cpu_seconds, sofar.memory + usage.memory, sofar.pids + usage.pids
+                )
+        return total
+
+
+async def _each(queue: asyncio.Queue[Line]) -> AsyncIterator[Line]:
+    while True:
+        yield await queue.get()
+
+
+async def _json_lines(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "application/jsonl"})
+    await response.prepare(request)
+    return response
+
+
+async def _write(response: web.StreamResponse, entry: Json) -> None:
+    await response.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+
+
+async def _body(request: web.Request) -> Json:
+    if not request.can_read_body:
+        return {}
+    try:
+        body = await request.json()
+    except ValueError as error:
+        raise SandboxError("usage", "the request's body is not JSON") from error
+    if not isinstance(body, dict):
+        raise SandboxError("usage", "the request's body is not a JSON object")
+    return body
+
+
+def _names(asked: Json, key: str) -> tuple[str, ...]:
+    names = asked.get(key) or ()
+    if not isinstance(names, list | tuple) or not all(isinstance(each, str) for each in names):
+        raise SandboxError("usage", f"{key}: expected a list of names")
+    return tuple(names)
+
+
+def _query_names(request: web.Request) -> tuple[str, ...]:
+    return tuple(each for each in request.query.get("models", "").split(",") if each)
+
+
+def _error(error: SandboxError) -> Json:
+    return {"reference": error.reference, "message": error.message, "hint": error.hint, "at": error.at}
+
+
+@web.middleware
+async def _errors(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except SandboxError as error:
+        status = 400 if error.exit_code == EXIT_USAGE else 500
+        return web.json_response({"error": _error(error)}, status=status)

@@ -1,0 +1,110 @@
+"""Everything that control knows of one model, in one place. Its owner is the model's own task in the event loop."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+
+from orchestrator.control.replica import Replica
+from orchestrator.plan import backoff
+from orchestrator.plan.lifecycle import ANSWERS
+from orchestrator.plan.observed import EnvironmentState, ModelObserved, Problem, Routed
+from orchestrator.plan.status import Status
+from orchestrator.plan.types import Generation, ModelDesired
+from orchestrator.ports import Environment
+
+# Which trouble is told first, where there are several.
+TROUBLES = ("source", "spec", "build", "start")
+
+
+@dataclass(eq=False, slots=True)
+class ModelState:
+    """Mutable facts of one model; see plan/observed.py for what the planner is shown of them.
+
+    wish: as the files say; desired: the same with `reload.mode: replace` worked in. seen_at: when the edit behind a
+    generation was noticed (monotonic seconds). failures: how often a key of retry_at failed in a row, and when last.
+    """
+
+    name: str
+    wish: ModelDesired | None = None
+    desired: ModelDesired | None = None
+    wanted: Generation | None = None
+    good: Generation | None = None
+    routed: Routed | None = None
+    replicas: dict[str, Replica] = field(default_factory=dict)
+    environments: dict[str, EnvironmentState] = field(default_factory=dict)
+    built: dict[str, Environment] = field(default_factory=dict)
+    rejected: dict[tuple[int, str], Problem] = field(default_factory=dict)
+    trouble: dict[str, Problem] = field(default_factory=dict)
+    failures: dict[str, tuple[int, float]] = field(default_factory=dict)
+    retry_at: dict[str, float] = field(default_factory=dict)
+    halted: set[tuple[str, int]] = field(default_factory=set)
+    seen_at: dict[int, float] = field(default_factory=dict)
+    causes: dict[int, str] = field(default_factory=dict)
+    replace_cause: str = ""
+    superseded: int = 0
+    restarts: int = 0
+    blocked: tuple[str, ...] = ()
+    stopping: bool = False
+    status: Status = field(default_factory=lambda: Status("pending"))
+    status_since: float = field(default_factory=time.time)
+
+    @property
+    def answers(self) -> bool:
+        """Whether requests are answered now."""
+        return self.status.state in ANSWERS
+
+    @property
+    def first_trouble(self) -> Problem | None:
+        """The trouble to tell first."""
+        return next((self.trouble[kind] for kind in TROUBLES if kind in self.trouble), None)
+
+    def resolve(self) -> None:
+        """Derive `desired`: with `reload.mode: replace` each generation is born in replicas of its own."""
+        wish, wanted = self.wish, self.wanted
+        if wish is None or wanted is None or wish.reload.mode != "replace":
+            self.desired = wish
+        else:
+            self.desired = replace(wish, replica_hash=f"{wish.replica_hash}+g{wanted.number}")
+
+    def generations_in_use(self) -> set[int]:
+        """Generations whose trees must not change: a worker runs from them, or one may be started any moment."""
+        used = {worker.generation.number for each in self.replicas.values() for worker in each.workers.values()}
+        return used | {each.number for each in (self.wanted, self.good) if each is not None}
+
+    def failed(self, key: str) -> float:
+        """Count a failure of `key`; returns the seconds until it may be tried again."""
+        now = time.monotonic()
+        count, last = self.failures.get(key, (0, now))
+        count = 1 if now - last > backoff.FORGET_AFTER else count + 1
+        self.failures[key] = (count, now)
+        self.retry_at[key] = now + backoff.delay(count)
+        return backoff.delay(count)
+
+    def forgive(self) -> None:
+        """Forget every failure: somebody asked for another try."""
+        self.rejected.clear()
+        self.failures.clear()
+        self.retry_at.clear()
+        self.halted.clear()
+        self.trouble.clear()
+        for lock_hash in [each for each, state in self.environments.items() if state == "failed"]:
+            del self.environments[lock_hash]
+
+    def observe(self, revivable: dict[str, bool]) -> ModelObserved:
+        """Freeze for the planner. revivable: by runtime kind."""
+        return ModelObserved(
+            wanted=self.wanted,
+            good=self.good,
+            routed=self.routed,
+            replicas=tuple(
+                each.observe(revivable=each.record is not None and revivable.get(each.record.runtime, False))
+                for each in self.replicas.values()
+            ),
+            environments=dict(self.environments),
+            rejected=dict(self.rejected),
+            retry_at=dict(self.retry_at),
+            halted=frozenset(self.halted),
+            superseded=self.superseded,
+            blocked=self.blocked,
+        )
