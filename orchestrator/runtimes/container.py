@@ -13,7 +13,7 @@ from docker.types import LogConfig, Mount
 
 from orchestrator.image.engine import EngineTraits
 from orchestrator.plan.types import ModelDesired
-from orchestrator.ports import Environment, ReplicaPlace, ReplicaRecord
+from orchestrator.ports import Environment, ReplicaPlace, ReplicaRecord, Usage
 
 FORMAT = "1"
 LABEL = "model-sandbox."
@@ -79,7 +79,7 @@ def blueprint(
         "entrypoint": [],
         "environment": _environment(model, inherited),
         "healthcheck": {"test": ["NONE"]},
-        "labels": labels(sandbox, model, place, environment, user, traits),
+        "labels": labels(sandbox, model, place, environment, user=user, traits=traits),
         # What somebody's `docker stop` allows: long enough to drain.
         "stop_timeout": math.ceil(model.reload.drain + GRACE),
         "use_config_proxy": False,
@@ -135,7 +135,13 @@ def agent_config(sandbox: str, model: ModelDesired, place: ReplicaPlace) -> str:
 
 
 def labels(
-    sandbox: str, model: ModelDesired, place: ReplicaPlace, environment: Environment, user: User, traits: EngineTraits
+    sandbox: str,
+    model: ModelDesired,
+    place: ReplicaPlace,
+    environment: Environment,
+    *,
+    user: User,
+    traits: EngineTraits,
 ) -> dict[str, str]:
     """All that is to be known of a replica after everything else was forgotten."""
     values = {
@@ -205,6 +211,20 @@ def death(exit_code: int, *, oom: bool) -> tuple[str, bool]:
     if oom and exit_code == 137:
         return "out of memory", True
     return (f"signal {exit_code - 128}" if exit_code > 128 else f"exit {exit_code}"), False
+
+
+def usage(stats: Mapping[str, Any]) -> Usage | None:
+    """What the engine's sample says. Page cache that can be dropped at once is not counted (cgroup v1 and v2)."""
+    memory = stats.get("memory_stats") or {}
+    if "usage" not in memory:
+        return None
+    details = memory.get("stats") or {}
+    cache = details.get("total_inactive_file", details.get("inactive_file", 0))
+    return Usage(
+        cpu_seconds=stats["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9,
+        memory=max(0, memory["usage"] - cache),
+        pids=stats.get("pids_stats", {}).get("current", 0),
+    )
 
 
 def _environment(model: ModelDesired, inherited: Sequence[str]) -> dict[str, str | None]:

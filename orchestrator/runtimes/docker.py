@@ -18,11 +18,12 @@ from docker.errors import APIError, ImageNotFound, NotFound
 from orchestrator.errors import RuntimeFailure, SandboxError
 from orchestrator.image.background import in_background
 from orchestrator.image.base import Base, Bases
-from orchestrator.image.build import REPOSITORY, ImageBuilder, Order
+from orchestrator.image.build import ImageBuilder, Order
+from orchestrator.image.claims import claim, release
 from orchestrator.image.engine import EngineTraits, base_name, check_base, connect, find_socket, refusals
 from orchestrator.plan.types import ModelDesired, RuntimeKind
 from orchestrator.ports import Environment, Progress, ReplicaExit, ReplicaPlace, ReplicaRecord, Report, Usage
-from orchestrator.runtimes.container import Blueprint, User, blueprint, record, replica_filter
+from orchestrator.runtimes.container import Blueprint, User, blueprint, record, replica_filter, usage
 from orchestrator.runtimes.deaths import deaths
 from orchestrator.runtimes.networks import Networks
 
@@ -102,9 +103,7 @@ class DockerRuntime:
             base = self._base(model.python, tell)
             order = Order(model.name, model.lock_hash, model.requirements.text, base)
             environment = engine.builder.build(order, tell)
-            # A tag of this sandbox's own: its images are counted by the engine, not in a file of ours.
-            with refusals("tag an image"):
-                engine.client.api.tag(environment.location, self._repository, model.lock_hash[:32], force=True)
+            claim(engine.client, self._sandbox, environment)
             return environment
 
         return await in_background(make, f"build {model.name}")
@@ -177,26 +176,13 @@ class DockerRuntime:
 
     async def remove_images(self) -> None:
         """Remove this sandbox's tags, and the images that no other sandbox has a tag or container of."""
-
-        def remove() -> None:
-            client = self._engine().client
-            with refusals("remove an image"):
-                for image in client.images.list(name=self._repository):
-                    for name in [tag for tag in image.tags if tag.startswith(f"{self._repository}:")]:
-                        client.images.remove(name, noprune=False)
-                    _release(client, str(image.id))
-
-        await self._call(remove)
+        await self._call(lambda: release(self._engine().client, self._sandbox))
 
     async def close(self) -> None:
         """Let go of the connections. Containers run on."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         if self._connected is not None:
             self._connected.client.close()
-
-    @property
-    def _repository(self) -> str:
-        return f"model-sandbox/{self._sandbox}"
 
     async def _call(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
@@ -295,20 +281,6 @@ class DockerRuntime:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def usage(stats: dict[str, Any]) -> Usage | None:
-    """What the engine's sample says. Page cache that can be dropped at once is not counted (cgroup v1 and v2)."""
-    memory = stats.get("memory_stats") or {}
-    if "usage" not in memory:
-        return None
-    details = memory.get("stats") or {}
-    cache = details.get("total_inactive_file", details.get("inactive_file", 0))
-    return Usage(
-        cpu_seconds=stats["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9,
-        memory=max(0, memory["usage"] - cache),
-        pids=stats.get("pids_stats", {}).get("current", 0),
-    )
-
-
 def _record(labels: Mapping[str, str], container: str, state: Mapping[str, Any]) -> ReplicaRecord:
     return record(labels, container, alive=bool(state["Running"]), pid=int(state["Pid"]) or None)
 
@@ -326,18 +298,3 @@ def _variables(client: docker.DockerClient, environment: Environment) -> list[st
     """Names of the variables that the image sets, to be taken away."""
     config = client.images.get(environment.location).attrs["Config"] or {}
     return [variable.partition("=")[0] for variable in config.get("Env") or ()]
-
-
-def _release(client: docker.DockerClient, image: str) -> None:
-    """Remove an image's shared tag unless another sandbox holds one of its own."""
-    try:
-        tags = client.images.get(image).tags
-    except ImageNotFound:
-        return
-    if all(tag.startswith(f"{REPOSITORY}:") for tag in tags):
-        for tag in tags:
-            try:
-                client.images.remove(tag)
-            except APIError as error:
-                if error.status_code != 409:  # a container of somebody else's runs from it
-                    raise
