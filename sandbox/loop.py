@@ -14,7 +14,7 @@ import socket
 import time
 from typing import Callable, Dict, List, Optional, Tuple
 
-Callback = Callable[[], None]
+Callback = Callable[[], object]
 
 
 class Timer:

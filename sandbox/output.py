@@ -16,7 +16,7 @@ LINE = 64 * 1024
 
 
 class LogFile:
-    """log.jsonl in an open folder. The agent and orphaned workers may write it at once: appended, rotated under a lock."""
+    """log.jsonl in an open folder. Agent and orphaned workers may write it at once: appended, rotated under a lock."""
 
     def __init__(self, directory: int, rotate: int = ROTATE) -> None:
         self._directory = directory
@@ -95,7 +95,9 @@ class Splitter:
 class Capture:
     """The agent's end of one stream of one process. `written` is called after lines went to the log."""
 
-    def __init__(self, fd: int, generation: int, stream: str, log: LogFile, written: Callable[[List[str]], None]) -> None:
+    def __init__(
+        self, fd: int, generation: int, stream: str, log: LogFile, written: Callable[[List[str]], None]
+    ) -> None:
         os.set_blocking(fd, False)
         self.fd = fd
         self._generation = generation

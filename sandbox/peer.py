@@ -16,13 +16,16 @@ Closed = Callable[[str], None]
 
 
 class Peer:
-    """Owns `sock`. `receive` gets each message, `closed` once the reason why no more will come (not after `close`)."""
+    """Owns `sock`. `receive` gets each message, `closed` once the reason why no more will come (not after `close`).
 
-    def __init__(self, loop: Loop, sock: socket.socket, receive: Receive, closed: Closed) -> None:
+    Both are set before the loop turns, and again when the connection gets another owner.
+    """
+
+    def __init__(self, loop: Loop, sock: socket.socket) -> None:
+        self.receive: Receive = _nobody
+        self.closed: Closed = _nobody
         self._loop = loop
         self._sock: Optional[socket.socket] = sock
-        self._receive = receive
-        self._closed = closed
         self._lines = wire.Lines()
         self._unsent = bytearray()
         sock.setblocking(False)
@@ -77,7 +80,7 @@ class Peer:
         for message in messages:
             if self._sock is None:
                 break
-            self._receive(message)
+            self.receive(message)
         return True
 
     def _flush(self) -> None:
@@ -96,4 +99,8 @@ class Peer:
     def _end(self, reason: str) -> None:
         if self._sock is not None:
             self.close()
-            self._closed(reason)
+            self.closed(reason)
+
+
+def _nobody(_news: object) -> None:
+    """Until an owner says what to do."""

@@ -68,29 +68,27 @@ def usage(pid: int) -> Optional[Dict[str, int]]:
 
 def oom_kills() -> int:
     """Processes that the kernel killed for memory in this process's cgroup so far; 0 where it cannot be known."""
-    for name, key in (("memory.events", "oom_kill"), ("memory.oom_control", "oom_kill")):
-        folder = _cgroup(name)
+    for path in _oom_files():
         try:
-            with open(os.path.join(folder, name)) as file:
+            with open(path) as file:
                 counts = dict(line.split(None, 1) for line in file if " " in line)
         except OSError:
             continue
-        return int(counts.get(key, "0"))
+        return int(counts.get("oom_kill", "0"))
     return 0
 
 
-def _cgroup(file: str) -> str:
-    root = "/sys/fs/cgroup" if file == "memory.events" else "/sys/fs/cgroup/memory"
-    try:
-        with open("/proc/self/cgroup") as lines:
-            for line in lines:
-                _, controllers, path = line.rstrip("\n").split(":", 2)
-                if ("memory" in controllers.split(",")) == (file == "memory.oom_control"):
-                    if controllers in ("", "memory") or "memory" in controllers.split(","):
-                        return root + path.rstrip("/")
-    except OSError:
-        return root
-    return root
+def _oom_files() -> List[str]:
+    """Where cgroup v2 or v1 counts OOM kills, v2 first."""
+    found: List[str] = []
+    with open("/proc/self/cgroup") as lines:
+        for line in lines:
+            _, controllers, path = line.rstrip("\n").split(":", 2)
+            if not controllers:
+                found.insert(0, f"/sys/fs/cgroup{path}/memory.events")
+            elif "memory" in controllers.split(","):
+                found.append(f"/sys/fs/cgroup/memory{path}/memory.oom_control")
+    return found
 
 
 def _stat(pid: int) -> List[str]:

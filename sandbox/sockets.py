@@ -27,7 +27,7 @@ def listen(directory: int, name: str, backlog: int = 64) -> socket.socket:
     try:
         sock.bind(path(directory, aside))
         # The host may be another user; who may come near is settled by the folder above, which is private.
-        os.chmod(aside, 0o666, dir_fd=directory)
+        os.chmod(aside, 0o666, dir_fd=directory)  # noqa: S103
         sock.listen(backlog)
         os.rename(aside, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:

@@ -6,6 +6,7 @@ A memfd carries it: nothing to clean up, nothing to block on, and it outlives th
 from __future__ import annotations
 
 import faulthandler
+import fcntl
 import os
 import re
 import signal
@@ -27,7 +28,10 @@ class Place(NamedTuple):
 
 def create() -> int:
     """A descriptor shared by the agent and one worker."""
-    return os.memfd_create("trace")
+    fd = os.memfd_create("trace")
+    # Appending, so that `clear` leaves no hole before what is written after it.
+    fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)
+    return fd
 
 
 def arm(fd: int) -> None:
@@ -56,8 +60,12 @@ def clear(fd: int) -> None:
 
 
 def find(text: str, *roots: str) -> Optional[Place]:
-    """The innermost frame in a file under one of `roots` (the model directory by each of its names)."""
-    for line in text.splitlines():
+    """The innermost frame in a file under one of `roots` (the model directory by each of its names).
+
+    The thread that was interrupted or left comes first: others that the model started are rarely the reason.
+    """
+    stacks = sorted(text.split("\n\n"), key=lambda stack: not stack.lstrip().startswith("Current thread"))
+    for line in (line for stack in stacks for line in stack.splitlines()):
         match = _FRAME.match(line)
         if match is None:
             continue
@@ -69,5 +77,6 @@ def find(text: str, *roots: str) -> Optional[Place]:
 
 
 def _unescape(text: str) -> str:
-    """faulthandler writes ASCII: other characters as \\xe9, \\u20ac or \\U0001f600."""
-    return re.sub(r"\\(?:x(..)|u(.{4})|U(.{8}))", lambda m: chr(int(m[1] or m[2] or m[3], 16)), text)
+    r"""Undo the ASCII of faulthandler, which writes other characters as \xe9, \u20ac or \U0001f600."""
+    pattern = r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))"
+    return re.sub(pattern, lambda match: chr(int(match[1] or match[2] or match[3], 16)), text)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, Dict, List
 
 VERSION = 1
 LIMIT = 1024 * 1024
+# Names and tables that models have a say in: so many, so large, that a `state` of several workers stays under LIMIT.
+MOST_NAMES = 2000
+LARGEST_TABLE = 64 * 1024
 
 Message = Dict[str, Any]
 
@@ -17,7 +21,9 @@ class WireError(Exception):
 
 def encode(message: Message) -> bytes:
     """One line, newline included. Raises WireError beyond LIMIT bytes: the other end would refuse it."""
-    line = json.dumps(message, ensure_ascii=False, separators=(",", ":"), default=str).encode("utf-8", "replace") + b"\n"
+    line = (
+        json.dumps(message, ensure_ascii=False, separators=(",", ":"), default=str).encode("utf-8", "replace") + b"\n"
+    )
     if len(line) > LIMIT:
         raise WireError(f"a {message.get('type')!r} message of {len(line)} bytes is over the limit of {LIMIT}")
     return line
@@ -50,3 +56,21 @@ def _decode(line: bytes) -> Message:
     if not isinstance(message, dict):
         raise WireError("not a JSON object")
     return message
+
+
+def number(value: Any) -> float:
+    """A finite number, or 0: what a worker says is never trusted to have the right form."""
+    good = isinstance(value, (int, float)) and math.isfinite(value)
+    return float(value) if good else 0.0
+
+
+def mapping(value: Any) -> Message:
+    """A JSON object of bearable size, or {}."""
+    good = isinstance(value, dict) and len(json.dumps(value)) <= LARGEST_TABLE
+    return dict(value) if good else {}
+
+
+def names(value: Any) -> List[str]:
+    """Module names, or []."""
+    given = value if isinstance(value, list) else []
+    return [name for name in given if isinstance(name, str) and len(name) <= 200][:MOST_NAMES]

@@ -1,0 +1,394 @@
+"""One attempt to have a generation serve, from its check to its end: what happens when, and what is said of it.
+
+checking → forking → loading → probing → ready → draining, and from each of them to the end, which is said exactly
+once: `failed` before it was ready, `exited` afterwards or when control had it killed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
+
+from sandbox import blame, children, proc, sockets, wire
+from sandbox.child import Child
+from sandbox.children import Children, Pipes
+from sandbox.health import Probe
+from sandbox.loop import Loop, Timer
+from sandbox.nursery import Nursery
+from sandbox.output import Capture
+from sandbox.peer import Peer
+from sandbox.roster import Key
+
+CHECK_SECONDS = 10.0
+OOM_SCORES = {"active": 200, "draining": 700}
+# A worker that said `failed` or `drained` is about to leave by itself.
+_LEAVE_SECONDS = 1.0
+# Time for the stacks of a hanging worker to be written.
+_ASK_SECONDS = 0.1
+_MAX_PHASES = 16
+_FOLLOWING = {"import": "load", "load": "warmup"}
+
+
+class Replica(NamedTuple):
+    """What every attempt of a replica shares. config: the agent's own. sockets: the open folder of the sockets."""
+
+    loop: Loop
+    brood: Children
+    nursery: Nursery
+    config: Dict[str, Any]
+    sockets: int
+    report: Callable[[wire.Message], None]
+    capture: Callable[[int, int, str], Capture]
+    oom_kills: Callable[[], int]
+
+
+class Attempt:
+    """`order` is the `load` message. `changed` is called after each step, `ended` once, after the last report."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        order: Dict[str, Any],
+        changed: Callable[["Attempt"], None],
+        ended: Callable[["Attempt"], None],
+    ) -> None:
+        self.key: Key = (order["generation"], order["attempt"])
+        self.order = order
+        self.state = "loading"
+        self.socket = f"g{self.key[0]}-{self.key[1]}.sock"
+        self.phases: Dict[str, float] = {}
+        self.info: Dict[str, Any] = {}
+        self.active = False
+        self.child: Optional[Child] = None
+        self.deadline = 0.0
+        self._replica = replica
+        self._tree = os.path.join(replica.config["generations"], order["tree"])
+        self._changed = changed
+        self._ended = ended
+        self._phase = "check"
+        self._compiling: Optional[str] = None
+        self._error: Optional[Dict[str, Any]] = None
+        self._killed = False
+        self._over = False
+        self._cut = 0
+        self._oom_kills = 0
+        self._probe: Optional[Probe] = None
+        self._timers: List[Timer] = []
+
+    # Orders of control
+
+    def start(self) -> None:
+        self.deadline = time.monotonic() + CHECK_SECONDS + self.order["load_timeout"]
+        if self.order.get("check"):
+            self._check()
+        else:
+            self._bear()
+
+    def adopt(self, said: Dict[str, Any], peer: Peer, deadline: float) -> Child:
+        """Go on with a worker that another agent left. said: its `adopt`. Raises ProcessLookupError."""
+        child = Child(
+            self._replica.loop,
+            self._replica.brood,
+            said["pid"],
+            peer,
+            captures=[],
+            trace_fd=None,
+            receive=self._hear,
+            ended=self._worker_ended,
+        )
+        self.child = child
+        self.state, self.phases, self.info = said["state"], wire.mapping(said["phases"]), wire.mapping(said.get("info"))
+        self.deadline = deadline
+        child.send({"type": "adopted"})
+        if self.state == "loading":
+            self._phase = _following(self.phases)
+            self._later(max(0.0, deadline - time.monotonic()), self._time_out)
+        return child
+
+    def activate(self) -> None:
+        self.active = True
+        self._send({"type": "active"})
+        self._set_oom_score("active")
+
+    def configure(self, serving: Dict[str, Any]) -> None:
+        self.order["serving"] = serving
+        self._send({"type": "configure", "serving": serving})
+
+    def kill(self) -> None:
+        """End it now; `exited` says "killed"."""
+        self._killed = True
+        if self.child is not None:
+            self.child.kill()
+
+    def retire(self, drain: float, grace: float) -> None:
+        """Let it finish what it holds for `drain` seconds, cut the rest, and kill what is left `grace` later."""
+        if self.state != "ready":
+            self.kill()
+            return
+        self.state = "draining"
+        self.active = False
+        self._send({"type": "drain"})
+        self._set_oom_score("draining")
+        self._later(drain, lambda: self._send({"type": "cut"}))
+        self._later(drain + grace, self._kill_child)
+        self._changed(self)
+
+    @property
+    def view(self) -> Dict[str, Any]:
+        """Its entry in `state`."""
+        return {
+            "generation": self.key[0],
+            "attempt": self.key[1],
+            "content": self.order["content"],
+            "state": self.state,
+            "pid": self.pid,
+            "socket": self.socket,
+            "info": self.info,
+            "phases": self.phases,
+        }
+
+    @property
+    def pid(self) -> Optional[int]:
+        return None if self.child is None else self.child.pid
+
+    # Check
+
+    def _check(self) -> None:
+        job = {
+            "kind": "check",
+            "tree": self._tree,
+            "source": self._replica.config["source"],
+            "files": self.order["check"],
+        }
+        started = time.monotonic()
+        self._make(job, "check", started, self._hear_checker, self._checker_ended)
+
+    def _hear_checker(self, message: wire.Message) -> None:
+        if message.get("type") == "compiling":
+            self._compiling = str(message.get("file"))
+        elif message.get("type") == "checked" and self._phase == "check":
+            self._stop_timers()
+            self._error = message.get("error")
+            if self._error is not None:
+                self._later(_LEAVE_SECONDS, self._kill_child)
+            else:
+                self._phase_done("check", time.monotonic() - self._began)
+                self._phase = "fork"
+                self.child = None
+                self._bear()
+
+    def _checker_ended(self, cause: str) -> None:
+        if self._phase == "check":
+            if self._error is None and not self._killed:
+                self._error = blame.checker(cause, self._compiling)
+            self._end(cause)
+
+    # Birth
+
+    def _bear(self) -> None:
+        nursery = self._replica.nursery
+        if self.order["mode"] == "fork" and nursery.soon:
+            nursery.when_settled(self._bear_now)
+        else:
+            self._bear_now()
+
+    def _bear_now(self) -> None:
+        config, order = self._replica.config, self.order
+        assignment = {
+            "model": config["model"],
+            "generation": self.key[0],
+            "attempt": self.key[1],
+            "content": order["content"],
+            "tree": self._tree,
+            "data": config["data"],
+            "source": config["source"],
+            "entry": order["entry"],
+            "config": order["config"],
+            "serving": order["serving"],
+            "warmup": order["warmup"],
+            "sockets": config["sockets"],
+            "socket": self.socket,
+        }
+        job = {"kind": "worker", "assignment": assignment, "cpus": config["cpus"], "environment": dict(os.environ)}
+        self._oom_kills = self._replica.oom_kills()
+        self._make(job, self.order["mode"], time.monotonic(), self._hear, self._worker_ended)
+
+    def _make(
+        self,
+        job: Dict[str, Any],
+        mode: str,
+        started: float,
+        hear: Callable[[wire.Message], None],
+        ended: Callable[[str], None],
+    ) -> None:
+        """Have a process for `job`: forked where a zygote is ready and `mode` allows, else spawned."""
+        self._began = started
+        if self._killed:
+            self._end("killed")
+            return
+        pipes = Pipes()
+
+        def born(pid: int, how: str) -> None:
+            generation, capture = self.key[0], self._replica.capture
+            captures = [capture(pipes.out, generation, "out"), capture(pipes.err, generation, "err")]
+            pipes.given()
+            peer = Peer(self._replica.loop, pipes.channel)
+            child = Child(
+                self._replica.loop,
+                self._replica.brood,
+                pid,
+                peer,
+                captures=captures,
+                trace_fd=pipes.trace,
+                receive=hear,
+                ended=ended,
+            )
+            self.child = child
+            child.born()
+            self._has_child(how)
+
+        def forked(pid: Optional[int], _error: str) -> None:
+            if pid is not None:
+                born(pid, "fork")
+            else:
+                spawn()
+
+        def spawn() -> None:
+            try:
+                pid = children.spawn(
+                    ["child"], job, pipes.theirs, dict(os.environ), out=pipes.theirs.out, err=pipes.theirs.err
+                )
+            except OSError as error:
+                pipes.discard()
+                self._error = blame.no_process(error)
+                self._end(str(error))
+                return
+            born(pid, "spawn")
+
+        if mode != "spawn" and self._replica.nursery.ready:
+            self._replica.nursery.fork(job, pipes.theirs, forked)
+        else:
+            spawn()
+
+    def _has_child(self, how: str) -> None:
+        if self._killed:
+            self._kill_child()
+        elif self._phase == "check":
+            self._later(CHECK_SECONDS, self._kill_child)
+        else:
+            self._phase_done(how, time.monotonic() - self._began)
+            self._phase = "import"
+            self.deadline = time.monotonic() + self.order["load_timeout"]
+            self._later(self.order["load_timeout"], self._time_out)
+            self._changed(self)
+
+    # Loading
+
+    def _hear(self, message: wire.Message) -> None:
+        kind = message.get("type")
+        if kind == "phase" and self.state == "loading" and len(self.phases) < _MAX_PHASES:
+            phase = str(message.get("phase"))
+            self._phase_done(phase, wire.number(message.get("seconds")))
+            self._phase = _FOLLOWING.get(phase, self._phase)
+        elif kind == "listening" and self.state == "loading" and self._probe is None:
+            self._listening = message
+            self._probe = Probe(self._replica.loop, self._replica.sockets, self.socket, self._probed)
+        elif kind == "failed" and self.state == "loading" and self._error is None:
+            self._phase = str(message.get("phase"))
+            self._error = blame.reported(message.get("error"))
+            self._later(_LEAVE_SECONDS, self._kill_child)
+        elif kind == "drained":
+            self._cut = int(wire.number(message.get("cut")))
+            self._later(_LEAVE_SECONDS, self._kill_child)
+
+    def _probed(self, wrong: str) -> None:
+        if wrong:
+            self._error = self._error or blame.unhealthy(wrong)
+            self._kill_child()
+            return
+        self._stop_timers()
+        self.state = "ready"
+        said = self._listening
+        self.info = wire.mapping(said.get("info"))
+        self.phases.update({name: wire.number(spent) for name, spent in wire.mapping(said.get("phases")).items()})
+        if self.child is not None:
+            self.child.forget_stacks()
+        imports = wire.names(said.get("imports"))
+        self._changed(self)
+        self.say_ready(imports)
+        if self.order.get("mode") == "fork":
+            self._replica.nursery.learn(imports)
+
+    def say_ready(self, imports: Optional[List[str]] = None) -> None:
+        ready = {"socket": self.socket, "pid": self.pid, "phases": self.phases, "imports": imports or []}
+        self._report("ready", info=self.info, **ready)
+
+    def _time_out(self) -> None:
+        """load_timeout: ask where it hangs, then kill."""
+        if self.child is None or self.state != "loading":
+            return
+        self._error = blame.timeout(self._phase, self.order["load_timeout"])
+        self.child.ask_place()
+        self._later(_ASK_SECONDS, self._kill_child)
+
+    # The end
+
+    def _kill_child(self) -> None:
+        if self.child is not None:
+            self.child.kill()
+
+    def _worker_ended(self, cause: str) -> None:
+        if cause == "signal 9" and not self._killed and self._replica.oom_kills() > self._oom_kills:
+            cause = "out of memory"
+        self._end(cause)
+
+    def _end(self, cause: str) -> None:
+        if self._over:
+            return
+        self._over = True
+        self._stop_timers()
+        if self._probe is not None:
+            self._probe.cancel()
+        sockets.discard(self._replica.sockets, self.socket)
+        if self.state == "loading" and not self._killed:
+            stacks = "" if self.child is None else self.child.stacks
+            roots = [self._replica.config["source"], self._tree]
+            error = blame.place(self._error or blame.death(cause, self._phase), stacks, roots)
+            self._report("failed", phase=self._phase, error=error)
+        else:
+            self._report(
+                "exited", pid=self.pid, cause="killed" if self._killed else cause, active=self.active, cut=self._cut
+            )
+        self._ended(self)
+
+    # Small things
+
+    def _phase_done(self, phase: str, seconds: float) -> None:
+        spent = round(seconds, 6)
+        self.phases[phase] = spent
+        self._report("phase", phase=phase, seconds=spent)
+
+    def _report(self, kind: str, **fields: Any) -> None:
+        self._replica.report({"type": kind, "generation": self.key[0], "attempt": self.key[1], **fields})
+
+    def _send(self, message: wire.Message) -> None:
+        if self.child is not None:
+            self.child.send(message)
+
+    def _set_oom_score(self, role: str) -> None:
+        if self.pid is not None:
+            proc.set_oom_score(self.pid, OOM_SCORES[role])
+
+    def _later(self, seconds: float, call: Callable[[], None]) -> None:
+        self._timers.append(self._replica.loop.later(seconds, call))
+
+    def _stop_timers(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+
+
+def _following(phases: Dict[str, float]) -> str:
+    """The phase that a worker is in, from those that it has done."""
+    return next((_FOLLOWING[phase] for phase in ("load", "import") if phase in phases), "import")

@@ -1,0 +1,153 @@
+"""One zygote process as the agent sees it: started, probed, given orders, reaped. Which zygote is used is not its."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import socket
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
+
+from sandbox import blas, children, output, proc, start
+from sandbox.loop import Loop
+
+OOM_SCORE = 500
+_PROBE_SECONDS = 300.0
+_ORDER_SECONDS = 10.0
+# Asking NVML instead of CUDA leaves the driver untouched, so that a fork stays safe.
+_CUDA_CHECK = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+
+# pid and "", or None and why there is none.
+Forked = Callable[[Optional[int], str], None]
+# What a zygote is to import, and the environment variables that steer it.
+Wish = Tuple[Tuple[str, ...], Tuple[Tuple[str, str], ...]]
+MakeCapture = Callable[[int, str], output.Capture]
+
+
+class Forker:
+    """`changed` is called when `state` is: starting → ready or unsafe → dead."""
+
+    def __init__(
+        self, loop: Loop, brood: children.Children, wish: Wish, capture: MakeCapture, changed: Callable[[Forker], None]
+    ) -> None:
+        self.wish = wish
+        self.state = "starting"
+        self.reason = ""
+        self.probed = False
+        self.skipped: Dict[str, str] = {}
+        self._changed = changed
+        self._loop = loop
+        self._orders: Dict[int, Forked] = {}
+        self._numbers = itertools.count(1)
+        self._sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._sock.setblocking(False)
+        out, out_end = os.pipe()
+        err, err_end = os.pipe()
+        imports, environment = wish
+        job = {"imports": list(imports), "environment": {**dict(environment), **blas.pinned(), **_CUDA_CHECK}}
+        try:
+            self.pid = children.spawn(["zygote"], job, [theirs.fileno()], dict(os.environ), out=out_end, err=err_end)
+        finally:
+            theirs.close()
+            os.close(out_end)
+            os.close(err_end)
+        self.pidfd = os.pidfd_open(self.pid)
+        self._captures = [capture(out, "out"), capture(err, "err")]
+        brood.expect(self.pid, self._exited)
+        proc.set_oom_score(self.pid, OOM_SCORE)
+        loop.reading(self._sock.fileno(), self.read)
+        for end in self._captures:
+            loop.reading(end.fd, self._reader(end))
+        self._deadline = loop.later(_PROBE_SECONDS, self.kill)
+
+    @property
+    def imports(self) -> List[str]:
+        return [name for name in self.wish[0] if name not in self.skipped]
+
+    @property
+    def alive(self) -> bool:
+        return self.pidfd >= 0
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._orders)
+
+    def fork(self, job: start.Job, ends: Sequence[int], forked: Forked) -> None:
+        """Order a child. A zygote that does not answer in time is killed, which answers."""
+        order = next(self._numbers)
+        self._orders[order] = forked
+        job_fd = start.write_job(job)
+        try:
+            socket.send_fds(self._sock, [json.dumps({"type": "fork", "order": order}).encode()], [job_fd, *ends])
+        except OSError as error:
+            self._answer(order, None, f"the zygote takes no orders: {error}")
+            self.kill()
+            return
+        finally:
+            os.close(job_fd)
+        self._loop.later(_ORDER_SECONDS, lambda: self.kill() if order in self._orders else None)
+
+    def read(self) -> None:
+        """Take every message that has arrived."""
+        while self._sock.fileno() >= 0:
+            try:
+                data = self._sock.recv(262144)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self._loop.forget(self._sock.fileno())
+                return
+            message = json.loads(data)
+            if message["type"] == "forked":
+                self._answer(message["order"], message.get("pid"), message.get("error", ""))
+            elif message["type"] == "probed":
+                self._deadline.cancel()
+                self.probed = True
+                self.state, self.reason, self.skipped = message["state"], message["reason"], message["skipped"]
+                self._changed(self)
+
+    def dismiss(self) -> None:
+        """Let it end by itself once its last order is answered: it leaves when its socket closes."""
+        if self.busy:
+            self._loop.later(0.05, self.dismiss)
+        else:
+            self._close()
+
+    def kill(self) -> None:
+        if self.pidfd >= 0:
+            children.kill(self.pidfd)
+
+    def _answer(self, order: int, pid: Optional[int], error: str) -> None:
+        forked = self._orders.pop(order, None)
+        if forked is not None:
+            forked(pid, error)
+
+    def _exited(self, status: int) -> None:
+        self.read()
+        if self.state != "unsafe":
+            # An unsafe one leaves because it was dismissed; that it was unsafe is what matters.
+            self.state, self.reason = "dead", children.cause(status)
+        self._deadline.cancel()
+        self._close()
+        for end in self._captures:
+            self._loop.forget(end.fd)
+            end.finish()
+        os.close(self.pidfd)
+        self.pidfd = -1
+        for order in list(self._orders):
+            self._answer(order, None, f"the zygote died ({self.reason})")
+        self._changed(self)
+
+    def _close(self) -> None:
+        if self._sock.fileno() >= 0:
+            self._loop.forget(self._sock.fileno())
+            self._sock.close()
+
+    def _reader(self, end: output.Capture) -> Callable[[], None]:
+        def read() -> None:
+            if not end.read():
+                self._loop.forget(end.fd)
+
+        return read

@@ -1,0 +1,187 @@
+"""Which zygote workers are forked from: the one in use, the one that may replace it, and when to start another.
+
+It knows no worker. A model whose zygote is missing or unsafe has its workers spawned by the caller.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Callable, Dict, List, Mapping, Optional
+
+from sandbox import children, start
+from sandbox.forker import Forked, Forker, MakeCapture, Wish
+from sandbox.loop import Loop
+
+_BACKOFF = (0.1, 30.0)
+# A zygote that lived this long died of something else than its own start.
+_SOUND_SECONDS = 60.0
+
+
+class Nursery:
+    """Owns the zygotes. `changed` is called with `state` whenever it is another one."""
+
+    def __init__(self, loop: Loop, capture: MakeCapture, changed: Callable[[Dict[str, Any]], None]) -> None:
+        self._loop = loop
+        self._capture = capture
+        self._changed = changed
+        self._asked: List[str] = []
+        self._learned: List[str] = []
+        self._environment: Dict[str, str] = {}
+        self._current: Optional[Forker] = None
+        self._next: Optional[Forker] = None
+        # Wishes whose zygote did not come up: the same would fail again.
+        self._hopeless: List[Wish] = []
+        self._leaving: List[Forker] = []
+        self._backoff = _BACKOFF[0]
+        self._started = 0.0
+        self._waiting: List[Callable[[], None]] = []
+        self._closed = False
+
+    def open(self, brood: children.Children) -> None:
+        self._brood = brood
+        self._current = self._start(self._wish())
+
+    @property
+    def ready(self) -> bool:
+        return self._current is not None and self._current.state == "ready"
+
+    @property
+    def soon(self) -> bool:
+        """Whether waiting is likely to be quicker than spawning: a bare zygote is on its way."""
+        return self._current is not None and self._current.state == "starting" and not self._current.wish[0]
+
+    @property
+    def busy(self) -> bool:
+        """Whether a fork order is open: until it is answered, an unknown child may be its fruit."""
+        return any(forker.busy for forker in self._all())
+
+    @property
+    def state(self) -> Dict[str, Any]:
+        """The `zygote` of the wire."""
+        current = self._current
+        if current is None:
+            return {"state": "absent", "pid": None, "reason": "", "imports": []}
+        pid = current.pid if current.alive else None
+        return {"state": current.state, "pid": pid, "reason": current.reason, "imports": current.imports}
+
+    def when_settled(self, settled: Callable[[], None]) -> None:
+        """Call once the zygote is no longer starting."""
+        if self._current is not None and self._current.state == "starting":
+            self._waiting.append(settled)
+        else:
+            settled()
+
+    def fork(self, job: start.Job, ends: start.Ends, forked: Forked) -> None:
+        """Fork a child from the zygote in use, which must be ready."""
+        if self._current is None or not self.ready:
+            forked(None, "no zygote is ready")
+        else:
+            self._current.fork(job, ends, forked)
+
+    def preload(self, imports: List[str], environment: Mapping[str, str]) -> None:
+        """Control's wish; what workers were seen to import is added to it."""
+        self._asked, self._environment = list(imports), dict(environment)
+        if not self._replace():
+            self._changed(self.state)
+
+    def learn(self, imports: List[str]) -> None:
+        """What a good worker imported: the next ones find it there."""
+        self._learned = list(imports)
+        self._replace()
+
+    def look(self) -> None:
+        """Take in announcements that have arrived."""
+        for forker in self._all():
+            forker.read()
+
+    def close(self) -> None:
+        """End every zygote; none is started again."""
+        self._closed = True
+        for forker in self._all():
+            forker.kill()
+
+    def when_gone(self, gone: Callable[[], None]) -> None:
+        """After `close`: call once no zygote lives."""
+        if any(forker.alive for forker in self._all()):
+            self._loop.later(0.005, lambda: self.when_gone(gone))
+        else:
+            gone()
+
+    def _all(self) -> List[Forker]:
+        return [forker for forker in (self._current, self._next, *self._leaving) if forker is not None]
+
+    def _wish(self) -> Wish:
+        imports = dict.fromkeys([*self._asked, *self._learned])
+        return tuple(imports), tuple(sorted(self._environment.items()))
+
+    def _start(self, wish: Wish) -> Forker:
+        self._started = time.monotonic()
+        return Forker(self._loop, self._brood, wish, self._capture, self._took)
+
+    def _replace(self) -> bool:
+        """Start a successor unless the one in use, or on its way, already is what is wished. True if one comes."""
+        wish = self._wish()
+        if self._next is not None:
+            # When it is there, `_took` looks at the wish again.
+            return True
+        current = self._current
+        if self._closed or current is None or current.state == "dead" or wish in self._hopeless:
+            return False
+        missing = set(wish[0]) - set(current.wish[0])
+        if not missing and wish[1] == current.wish[1]:
+            return False
+        self._next = self._start(wish)
+        return True
+
+    def _took(self, forker: Forker) -> None:
+        """A zygote's state changed."""
+        if forker is self._next:
+            self._succeed(forker)
+        elif forker is self._current:
+            if forker.state == "dead":
+                self._lose(forker)
+            if forker.state == "unsafe":
+                forker.dismiss()
+            self._changed(self.state)
+        elif forker.state == "dead":
+            self._leaving = [other for other in self._leaving if other is not forker]
+        if self._current is None or self._current.state != "starting":
+            waiting, self._waiting = self._waiting, []
+            for settled in waiting:
+                settled()
+
+    def _succeed(self, forker: Forker) -> None:
+        """The successor is up, or is not: then the old one stays, and the news says why."""
+        self._next = None
+        if forker.state == "dead":
+            self._hopeless.append(forker.wish)
+            reason = f"preloading {', '.join(forker.wish[0])} failed: {forker.reason}"
+            self._changed({**self.state, "reason": reason})
+            return
+        old, self._current = self._current, forker
+        if old is not None and old.state != "dead":
+            self._leaving.append(old)
+            old.dismiss()
+        if forker.state == "unsafe":
+            forker.dismiss()
+        self._changed(self.state)
+        self._replace()
+
+    def _lose(self, forker: Forker) -> None:
+        """The one in use died: another after a back-off, which a long life resets."""
+        if self._closed:
+            return
+        if not forker.probed:
+            self._hopeless.append(forker.wish)
+        if time.monotonic() - self._started > _SOUND_SECONDS:
+            self._backoff = _BACKOFF[0]
+        self._loop.later(self._backoff, self._restart)
+        self._backoff = min(self._backoff * 2, _BACKOFF[1])
+
+    def _restart(self) -> None:
+        if self._closed or self._current is None or self._current.state != "dead":
+            return
+        wish = self._wish()
+        # One that never got ready with its imports is tried bare.
+        self._current = self._start(wish if wish not in self._hopeless else ((), wish[1]))
+        self._changed(self.state)

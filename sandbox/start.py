@@ -1,0 +1,117 @@
+"""From a bare process to the model's code: what a forked or spawned child does first. It knows nothing of HTTP.
+
+A child gets a job, JSON in a memfd, and six descriptors, always in this order (see `Ends`).
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import random
+import signal
+import socket
+import sys
+from typing import Any, Dict, NamedTuple, Sequence
+
+from sandbox import blas, proc, trace
+
+CANDIDATE_OOM_SCORE = 1000
+
+Job = Dict[str, Any]
+
+
+class Ends(NamedTuple):
+    """Descriptors of a child: its channel, where it writes, the read ends it keeps for an agentless time, its trace."""
+
+    channel: int
+    out: int
+    err: int
+    out_read: int
+    err_read: int
+    trace: int
+
+
+def write_job(job: Job) -> int:
+    """A memfd that holds the job: no limit but memory, nothing in `ps`, nothing to clean up."""
+    fd = os.memfd_create("job")
+    with open(os.dup(fd), "wb") as file:
+        file.write(json.dumps(job).encode())
+    return fd
+
+
+def read_job(fd: int) -> Job:
+    """Read and close."""
+    with open(fd, "rb") as file:
+        file.seek(0)
+        job: Job = json.load(file)
+    return job
+
+
+def run(job: Job, ends: Ends, setters: Sequence[blas.Setter] = ()) -> None:
+    """Become what the job says, and return when that has ended. setters: see `blas.setters`."""
+    _settle(ends)
+    channel = socket.socket(fileno=ends.channel)
+    if job["kind"] == "check":
+        from sandbox import checker
+
+        checker.run(job, channel)
+        return
+    trace.arm(ends.trace)
+    os.environ.clear()
+    os.environ.update(job["environment"])
+    blas.restore(list(setters), os.environ, job["cpus"])
+    _reseed()
+    gc.enable()
+    sys.dont_write_bytecode = True
+    from sandbox import worker
+
+    worker.run({**job["assignment"], "output": [ends.out_read, ends.err_read]}, channel)
+
+
+def _settle(ends: Ends) -> None:
+    """A session, standard streams and signals of its own; first to go when memory ends."""
+    if os.getsid(0) != os.getpid():
+        os.setsid()
+    proc.set_oom_score(os.getpid(), CANDIDATE_OOM_SCORE)
+    # What the model's children leave behind stays under the worker, so that its end is theirs.
+    proc.become_subreaper()
+    for source, target in ((ends.out, 1), (ends.err, 2)):
+        os.dup2(source, target)
+        os.close(source)
+    for fd in (ends.channel, ends.out_read, ends.err_read, ends.trace):
+        os.set_inheritable(fd, False)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
+    _reset_signals()
+
+
+def _reset_signals() -> None:
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if signal.getsignal(number) not in (signal.SIG_DFL, None) and number not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(number, signal.SIG_DFL)
+    # At its default a client that leaves would kill the worker.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def _reseed() -> None:
+    """Else every worker of one zygote draws the same numbers."""
+    random.seed()
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        # The CPU's generator by itself: torch.seed() would look at CUDA.
+        torch.default_generator.manual_seed(int.from_bytes(os.urandom(7), "little"))
+
+
+def take_job() -> Job:
+    """The job on standard input, which then is /dev/null. For a process that was just spawned."""
+    job = read_job(os.dup(0))
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.close(null)
+    return job

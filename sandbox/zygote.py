@@ -1,0 +1,179 @@
+"""A clean interpreter that imported what models need, and forks. One thread, no event loop, never a user's file.
+
+It answers orders of the agent on a SOCK_SEQPACKET socket (a message is a packet; descriptors travel with theirs):
+
+  agent → zygote   {"type": "fork", "order": n}, with the job's memfd and the six descriptors of start.Ends
+  zygote → agent   {"type": "probed", "state": "ready" | "unsafe", "reason", "skipped": {module: why}}
+                   {"type": "forked", "order": n, "pid"} or {"type": "forked", "order": n, "error"}
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import importlib.util
+import json
+import os
+import socket
+import sys
+import sysconfig
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+
+from sandbox import blas, proc, start
+
+_CUDA_NOT_INITIALISED = 3
+
+
+class Birth(NamedTuple):
+    """In a forked child: what it is to become."""
+
+    job: start.Job
+    ends: start.Ends
+
+
+def main(wish: start.Job, control: int) -> None:
+    """Import, probe, then fork on order until the agent is gone. In a child this goes on as that child's life."""
+    sock = socket.socket(fileno=control)
+    os.environ.update(wish["environment"])
+    _import_own()
+    skipped = _preload(wish["imports"])
+    reason = _unsafe()
+    setters = blas.setters()
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+    _say(sock, {"type": "probed", "state": "unsafe" if reason else "ready", "reason": reason, "skipped": skipped})
+    birth = _serve(sock)
+    if birth is not None:
+        start.run(birth.job, birth.ends, setters)
+
+
+def _serve(sock: socket.socket) -> Optional[Birth]:
+    """Answer orders. Returns in a child; None in the zygote itself once the agent has closed."""
+    while True:
+        data, fds, _, _ = socket.recv_fds(sock, 65536, 16)
+        if not data:
+            return None
+        order = json.loads(data)["order"]
+        try:
+            pid = _fork(sock, order)
+        except OSError as error:
+            _say(sock, {"type": "forked", "order": order, "error": str(error)})
+            pid = -1
+        if pid == 0:
+            return Birth(start.read_job(fds[0]), start.Ends(*fds[1:]))
+        for fd in fds:
+            os.close(fd)
+
+
+def _fork(sock: socket.socket, order: int) -> int:
+    """Fork twice, so that the child becomes the agent's; 0 in the child, once the agent was told of it.
+
+    The one in between ends at once. The child waits at a gate: a death that the agent could not name must not happen.
+    """
+    told, tell = os.pipe()
+    gate, key = os.pipe()
+    try:
+        between = os.fork()
+        if between == 0:
+            _fork_again(sock, tell, gate, (told, key))
+            return 0
+        os.waitpid(between, 0)
+        os.close(tell)
+        tell = -1
+        answer = json.loads(os.read(told, 1024) or b'{"error": "the process in between died"}')
+        _say(sock, {"type": "forked", "order": order, **answer})
+        os.write(key, b"!")
+    finally:
+        for fd in (told, tell, gate, key):
+            if fd >= 0:
+                _close(fd)
+    return between
+
+
+def _fork_again(sock: socket.socket, tell: int, gate: int, others: Tuple[int, int]) -> None:
+    """In the first child: fork, tell, end. Returns only in the second, when the gate has opened."""
+    try:
+        pid = os.fork()
+    except OSError as error:
+        os.write(tell, json.dumps({"error": str(error)}).encode())
+        os._exit(1)
+    if pid:
+        os.write(tell, json.dumps({"pid": pid}).encode())
+        os._exit(0)
+    sock.close()
+    for fd in others:
+        os.close(fd)
+    if not os.read(gate, 1):
+        os._exit(1)  # the zygote died before it could announce this child
+
+
+def _close(fd: int) -> None:
+    """In the second child two of the four are closed already."""
+    try:
+        os.close(fd)
+    except OSError:
+        return
+
+
+def _say(sock: socket.socket, message: Mapping[str, Any]) -> None:
+    try:
+        sock.send(json.dumps(message).encode())
+    except OSError:
+        sys.exit(0)  # the agent is gone: nobody to fork for
+
+
+def _import_own() -> None:
+    """What every child needs, imported once and shared."""
+    for name in ("sandbox.worker", "sandbox.checker"):
+        importlib.import_module(name)
+
+
+def _preload(names: List[str]) -> Dict[str, str]:
+    """Import what can be imported; the rest with its reason. A library that fails here may still work in a worker."""
+    skipped: Dict[str, str] = {}
+    folders = _third_party_folders()
+    for name in names:
+        try:
+            if not _is_third_party(name.partition(".")[0], folders):
+                skipped[name] = "not a package of this environment"
+                continue
+            importlib.import_module(name)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code, and its reason is reported
+            skipped[name] = f"{type(error).__name__}: {error}"[:200]
+    return skipped
+
+
+def _third_party_folders() -> Tuple[str, ...]:
+    paths = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    paths += [path for path in sys.path if os.path.basename(path) in ("site-packages", "dist-packages")]
+    return tuple({os.path.realpath(path) + os.sep for path in paths})
+
+
+def _is_third_party(name: str, folders: Tuple[str, ...]) -> bool:
+    spec = importlib.util.find_spec(name)
+    places = [] if spec is None else [*(spec.submodule_search_locations or []), spec.origin or ""]
+    return any(os.path.realpath(place).startswith(folders) for place in places)
+
+
+def _unsafe() -> str:
+    """Why this process must not be forked, or ""."""
+    tasks = proc.tasks()
+    if tasks != 1:
+        return f"{tasks} threads run after importing"
+    if _cuda_is_initialised():
+        return "CUDA was initialised while importing"
+    return ""
+
+
+def _cuda_is_initialised() -> bool:
+    """Ask the driver, if anything loaded it: a context does not survive a fork."""
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
+        if "libcuda.so" not in file.read():
+            return False
+    try:
+        driver = ctypes.CDLL("libcuda.so.1", mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
+    except OSError:
+        return False
+    return bool(driver.cuDeviceGetCount(ctypes.byref(ctypes.c_int())) != _CUDA_NOT_INITIALISED)
