@@ -109,13 +109,6 @@ class Group:
             with suppress(OSError):
                 _write(os.path.join(found[0], "pids.max"), "0")
 
-    def thaw_forks(self, limits: Limits) -> None:
-        """Undo `freeze_forks`."""
-        found = self.folder("pids")
-        if found is not None:
-            with suppress(OSError):
-                _write(os.path.join(found[0], "pids.max"), str(limits.pids))
-
     def oom_kills(self) -> int:
         """How many processes inside the kernel killed for lack of memory."""
         found = re.search(r"^oom_kill (\d+)$", _read(self.oom_file or ""), re.MULTILINE)

@@ -38,9 +38,8 @@ _NOT_PASSED = ("VIRTUAL_ENV", "CONDA_PREFIX", "UV_PROJECT", "UV_WORKING_DIR", "U
 
 # Lines of uv that name a folder which is renamed a moment later.
 _SILENT = ("Using ", "Creating virtual environment", "Activate with")
-_REASON = re.compile(
-    r"^\s*(?:error:|cause:|\N{MULTIPLICATION SIGN}|[\N{BOX DRAWINGS LIGHT ARC UP AND RIGHT}\N{BOX DRAWINGS LIGHT VERTICAL AND RIGHT}]\S+) *(.+)$"
-)
+_BOX = "\N{BOX DRAWINGS LIGHT ARC UP AND RIGHT}\N{BOX DRAWINGS LIGHT VERTICAL AND RIGHT}"
+_REASON = re.compile(rf"^\s*(?:error:|cause:|\N{{MULTIPLICATION SIGN}}|[{_BOX}]\S+) *(.+)$")
 
 
 @dataclass(frozen=True, slots=True)
