@@ -1,0 +1,151 @@
+"""One connection of a worker: reads requests, runs one at a time, writes answers. It knows no route and no model."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import traceback
+from typing import Any, Awaitable, Callable, Dict, Optional
+
+from sandbox.http import BadRequest, Parser, Request
+
+STATUS_LINES = {
+    status: f"HTTP/1.1 {status} {reason}\r\n"
+    for status, reason in {
+        200: "OK",
+        400: "Bad Request",
+        404: "Not Found",
+        405: "Method Not Allowed",
+        413: "Content Too Large",
+        429: "Too Many Requests",
+        500: "Internal Server Error",
+        501: "Not Implemented",
+        503: "Service Unavailable",
+    }.items()
+}
+# What a client may send ahead while its request runs; beyond it the socket's own buffer has to do.
+_AHEAD = 256 * 1024
+
+App = Callable[[Request, "Connection"], Awaitable[None]]
+Closed = Callable[["Connection"], None]
+
+
+class Connection(asyncio.Protocol):
+    """Calls `app` for each request. The client's leaving cancels the call; we never close an idle connection first."""
+
+    __slots__ = ("_app", "_closed", "_drained", "_parser", "_paused", "_task", "_transport", "keep_alive")
+
+    def __init__(self, app: App, closed: Closed) -> None:
+        self._app = app
+        self._closed = closed
+        self._parser = Parser()
+        self._transport: Any = None
+        self._task: Optional[asyncio.Task[None]] = None
+        self._paused = False
+        self._drained: Optional[asyncio.Future[None]] = None
+        self.keep_alive = True
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request runs, or one has begun to arrive."""
+        return self._task is not None or self._parser.buffered > 0
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client has left."""
+        return self._transport is None or bool(self._transport.is_closing())
+
+    def abort(self) -> None:
+        """Close at once, in the middle of whatever it does: the client sees a cut, never a clean end."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def respond(self, status: int, headers: str, body: bytes) -> None:
+        """Write a whole answer. headers: lines that end in CRLF, Content-Length left out."""
+        head = f"{STATUS_LINES[status]}{headers}Content-Length: {len(body)}\r\n{self._connection_field()}\r\n"
+        self._transport.write(head.encode("latin-1") + body)
+
+    def begin(self, status: int, headers: str) -> None:
+        """Write the head of an answer whose length is not known; `write` and `end` follow."""
+        head = f"{STATUS_LINES[status]}{headers}Transfer-Encoding: chunked\r\n{self._connection_field()}\r\n"
+        self._transport.write(head.encode("latin-1"))
+
+    def write(self, data: bytes) -> None:
+        """Write one piece of what `begin` began. Whoever may write much awaits `writable` after it."""
+        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+    async def writable(self) -> None:
+        """Wait while the client reads more slowly than we write."""
+        if self._paused:
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
+
+    def end(self) -> None:
+        """End what `begin` began."""
+        self._transport.write(b"0\r\n\r\n")
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed(data)
+        if self._task is None:
+            self._advance()
+        elif self._parser.buffered > _AHEAD:
+            self._transport.pause_reading()
+
+    def connection_lost(self, exc: Optional[Exception]) -> None:
+        del exc
+        self.resume_writing()
+        if self._task is not None:
+            self._task.cancel()
+        self._closed(self)
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    def _advance(self) -> None:
+        """Start the next request, if one is complete."""
+        try:
+            request = self._parser.next_request()
+        except BadRequest as error:
+            self._refuse(error)
+            return
+        if request is not None:
+            self.keep_alive = request.keep_alive
+            self._task = asyncio.get_running_loop().create_task(self._serve(request))
+        elif self._parser.wants_continue:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    async def _serve(self, request: Request) -> None:
+        try:
+            await self._app(request, self)
+        except Exception:  # a bug of ours, after its routes had their chance to answer: no clean end for the client
+            traceback.print_exc(file=sys.stderr)
+            self.abort()
+        finally:
+            self._task = None
+        if not self.keep_alive:
+            self._transport.close()
+        elif not self._transport.is_closing():
+            self._transport.resume_reading()
+            if self._parser.buffered:
+                self._advance()
+
+    def _refuse(self, error: BadRequest) -> None:
+        self.keep_alive = False
+        self.respond(400, "Content-Type: text/plain; charset=utf-8\r\n", f"{error}\n".encode())
+        self._transport.close()
+
+    def _connection_field(self) -> str:
+        return "" if self.keep_alive else "Connection: close\r\n"
+
+
+def fields(values: Dict[str, str]) -> str:
+    """Header lines. Values are ours, or checked to be printable, before they come here."""
+    return "".join(f"{name}: {value}\r\n" for name, value in values.items())

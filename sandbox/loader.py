@@ -1,0 +1,112 @@
+"""Importing the user's files from a snapshot: never from bytecode, and bearing the path that the user knows.
+
+Timestamp bytecode runs old code when two saves of equal size fall into one second, so none is read or written for the
+user's own files. Code objects, tracebacks and `inspect.getsource` show the user's path with the snapshot's lines.
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib.machinery
+import importlib.util
+import linecache
+import os
+import sys
+from types import CodeType, ModuleType
+from typing import Any, List, Set
+
+from sandbox.failure import Source
+
+_THIRD_PARTY = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+
+
+class UserLoader(importlib.machinery.SourceFileLoader):
+    """Loads one file of the model directory."""
+
+    source: Source
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        code: CodeType = self.source_to_code(self.get_data(path), path)
+        return code
+
+    def source_to_code(self, data: Any, path: Any, *, _optimize: int = -1) -> CodeType:  # type: ignore[override]
+        relative = self.source.relative(path)
+        shown = f"{self.source.shown}/{relative}" if relative else path
+        text = importlib.util.decode_source(bytes(data))
+        # Without a modification time linecache never looks at the disk again, where newer lines may stand by now.
+        linecache.cache[shown] = (len(text), None, text.splitlines(keepends=True), shown)  # type: ignore[assignment]
+        code: CodeType = compile(data, shown, "exec", dont_inherit=True, optimize=_optimize)
+        return code
+
+
+def prepare(source: Source) -> None:
+    """Put the snapshot first on the path, its files loaded by UserLoader, and make it the working directory."""
+    tree = source.tree
+    loader = type("UserLoader", (UserLoader,), {"source": source})
+    find = importlib.machinery.FileFinder.path_hook(
+        (importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES),
+        (loader, importlib.machinery.SOURCE_SUFFIXES),
+    )
+
+    def hook(path: str) -> Any:
+        if path == tree or path.startswith(tree + "/"):
+            return find(path)
+        raise ImportError(f"{path} is not in the model directory")
+
+    sys.path_hooks.insert(0, hook)
+    sys.path.insert(0, tree)
+    for path in [path for path in sys.path_importer_cache if path == tree or path.startswith(tree + "/")]:
+        del sys.path_importer_cache[path]
+    os.chdir(tree)
+    _forget_namesakes(tree)
+
+
+class Imports:
+    """Which third-party modules the user's own import statements name, whether or not they were loaded before.
+
+    What `sys.modules` gained would not do: in a fork of a zygote that has them already, it gains nothing. The dotted
+    names are what a next zygote should import. Use as a context manager around import and load.
+    """
+
+    def __init__(self) -> None:
+        self._names: Set[str] = set()
+        self._original: Any = None
+
+    def __enter__(self) -> Imports:
+        self._original = original = builtins.__import__
+        names = self._names
+
+        def recorded(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:  # noqa: A002
+            module = original(name, globals, locals, fromlist, level)
+            if level == 0 and globals and isinstance(globals.get("__loader__"), UserLoader):
+                names.add(name)
+                names.update(f"{name}.{item}" for item in fromlist or () if f"{name}.{item}" in sys.modules)
+            return module
+
+        self._recorded = recorded
+        builtins.__import__ = recorded
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if builtins.__import__ is self._recorded:
+            builtins.__import__ = self._original
+
+    def third_party(self) -> List[str]:
+        """The dotted names of installed packages among them, sorted."""
+        return sorted(name for name in self._names if _is_third_party(sys.modules.get(name)))
+
+
+def _is_third_party(module: Any) -> bool:
+    paths = [getattr(module, "__file__", None), *(getattr(module, "__path__", None) or ())]
+    return any(isinstance(path, str) and part in path + os.sep for path in paths for part in _THIRD_PARTY)
+
+
+def _forget_namesakes(tree: str) -> None:
+    """A file of the user's wins over an installed package of its name, also where a zygote had imported that."""
+    for entry in os.listdir(tree):
+        name = entry[:-3] if entry.endswith(".py") else entry
+        loaded: Any = sys.modules.get(name)
+        if isinstance(loaded, ModuleType) and _is_third_party(loaded):
+            for known in [known for known in sys.modules if known == name or known.startswith(name + ".")]:
+                del sys.modules[known]

@@ -1,0 +1,1 @@
+"""The wire formats of a worker: body in, model call, body out; a module each."""

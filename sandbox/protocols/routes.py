@@ -1,0 +1,75 @@
+"""The worker's paths, and which protocol answers in which form when something is refused."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Any, Awaitable, Callable, Dict, Tuple
+
+from sandbox import result
+from sandbox.connection import Connection
+from sandbox.http import Request
+from sandbox.protocols import completions, embeddings, envelope, openai, predict
+from sandbox.protocols.turn import Turn
+from sandbox.refusal import Refusal
+from sandbox.service import Service
+
+Route = Callable[[Service, Turn], Awaitable[None]]
+
+
+async def _health(_service: Service, turn: Turn) -> None:
+    envelope.answer(turn.connection, turn.id, '{"status":"ready"}')
+
+
+async def _info(service: Service, turn: Turn) -> None:
+    envelope.answer(turn.connection, turn.id, result.dumps(service.info))
+
+
+ROUTES: Dict[str, Tuple[str, Route]] = {
+    "/predict": ("POST", predict.predict),
+    "/predict/batch": ("POST", predict.predict_batch),
+    "/health": ("GET", _health),
+    "/info": ("GET", _info),
+    "/v1/chat/completions": ("POST", completions.chat),
+    "/v1/completions": ("POST", completions.complete),
+    "/v1/embeddings": ("POST", embeddings.embed),
+}
+
+
+class App:
+    """Answers every request of one worker."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(self, request: Request, connection: Connection) -> None:
+        turn = Turn(request, connection)
+        path = request.path
+        if "?" in path:
+            path = path.partition("?")[0]
+        try:
+            method, route = _find(path)
+            if request.method != method:
+                raise Refusal("METHOD_NOT_ALLOWED", f"{path} takes {method}")
+            await route(self._service, turn)
+        except Refusal as refusal:
+            _refuse(turn, path, refusal)
+        except Exception as error:  # our own fault: say so, and leave the traceback in the log
+            traceback.print_exc(file=sys.stderr)
+            _refuse(turn, path, Refusal("INTERNAL_ERROR", f"the sandbox failed: {type(error).__name__}: {error}"))
+
+
+def _find(path: str) -> Tuple[str, Route]:
+    try:
+        return ROUTES[path]
+    except KeyError:
+        raise Refusal("NOT_FOUND", f"no such path; there are {', '.join(ROUTES)}") from None
+
+
+def _refuse(turn: Turn, path: str, refusal: Refusal) -> None:
+    if path.startswith("/v1/"):
+        openai.refuse(turn, refusal)
+    else:
+        allow: Any = ROUTES.get(path)
+        headers = f"Allow: {allow[0]}\r\n" if refusal.code == "METHOD_NOT_ALLOWED" and allow else ""
+        envelope.refuse(turn.connection, turn.id, refusal, turn.queue_header + headers)
