@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from orchestrator.errors import SpecError
 
-_DURATION = re.compile(r"(?:(?:[0-9]{1,12}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})(?:us|µs|μs|ms|s|m|h))+\Z")
+_DURATION = re.compile(r"(?:(?:[0-9]{1,15}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})(?:us|µs|μs|ms|s|m|h))+\Z")
 _DURATION_PART = re.compile(r"([0-9.]+)(us|µs|μs|ms|s|m|h)")
 _SECONDS = {
     "us": Fraction(1, 1_000_000),
@@ -23,10 +23,10 @@ _SECONDS = {
     "h": Fraction(3600),
 }
 _LONGEST = 366 * 86400
-_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?([kmgtp]?)(i?)(b?)\Z", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,9})?) ?([kmgtp]?)(i?)(b?)\Z", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _LARGEST = 2**63 - 1
-_RATE = re.compile(r"([0-9]{1,9}) ?(?:/|per) ?(.+)\Z")
+_RATE = re.compile(r"([0-9]{1,9})/(.+)\Z")
 _PERIODS = {
     **dict.fromkeys(("s", "sec", "second"), 1.0),
     **dict.fromkeys(("m", "min", "minute"), 60.0),

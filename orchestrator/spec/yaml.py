@@ -30,6 +30,7 @@ ReadText = Callable[[str, KeyPath], str]
 
 _TAG = "tag:yaml.org,2002:"
 _LARGEST = 100_000  # values after aliases are followed: a small file of nested aliases must not fill the memory
+_DEEPEST = 100
 _CORE = (
     ("null", re.compile(r"(?:null|Null|NULL|~|)\Z")),
     ("bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z")),
@@ -89,11 +90,14 @@ class Document:
                 "yaml-syntax", f"{error.reason}", hint="save it as UTF-8 text", at=f"{file}:{line}"
             ) from error
         except (YAMLError, RecursionError) as error:
-            raise SpecError("yaml-syntax", "is nested too deeply", at=file) from error
+            raise SpecError("yaml-syntax", "is nested too deeply", hint="use fewer levels", at=file) from error
 
     def value(self, read: ReadText | None = None) -> Any:
         """The whole document; None where it is empty. `read` is given each text value and its key path."""
-        return None if self._root is None else _Reading(self, read).value(self._root, ())
+        try:
+            return None if self._root is None else _Reading(self, read).value(self._root, ())
+        except RecursionError as error:  # a chain of hundreds of merges, each of the one before
+            raise SpecError("yaml-syntax", "is nested too deeply", hint="use fewer levels", at=self.file) from error
 
     def where(self, path: Sequence[str | int] | str) -> str:
         """`sandbox.yaml:12` for a key path (a sequence, or text with dots); its nearest ancestor where it is absent."""
@@ -129,7 +133,7 @@ class Document:
     def _lenient(self, node: MappingNode) -> dict[str, tuple[Node, Node]]:
         try:
             return self.entries(node)
-        except SpecError:
+        except (SpecError, RecursionError):
             return {str(key.value): (key, value) for key, value in node.value if isinstance(key, ScalarNode)}
 
     def _read_entries(self, node: MappingNode) -> dict[str, tuple[Node, Node]]:
@@ -138,7 +142,12 @@ class Document:
         merges = 0
         for key, value in node.value:
             if not isinstance(key, ScalarNode):
-                raise SpecError("yaml-syntax", "a key must be plain text, not a list or mapping", at=self.at(key))
+                raise SpecError(
+                    "yaml-syntax",
+                    "a key must be plain text, not a list or mapping",
+                    hint="put a key that starts with [, { or ? in quotes",
+                    at=self.at(key),
+                )
             if key.tag == f"{_TAG}merge":
                 merges += 1
                 for source in self._merge_sources(value):
@@ -192,11 +201,19 @@ class _Reading:
     def value(self, node: Node, path: KeyPath) -> Any:
         self.count += 1
         if self.count > _LARGEST:
-            raise SpecError("yaml-syntax", f"holds more than {_LARGEST} values", at=self.document.at(node))
+            raise SpecError(
+                "yaml-syntax", f"holds more than {_LARGEST} values", hint="use fewer aliases", at=self.document.at(node)
+            )
+        if len(path) > _DEEPEST:
+            raise SpecError(
+                "yaml-syntax", f"holds more than {_DEEPEST} levels", hint="use fewer levels", at=self.document.at(node)
+            )
         if isinstance(node, ScalarNode):
             return self.scalar(node, path)
         if id(node) in self.inside:
-            raise SpecError("yaml-syntax", "an alias contains itself", at=self.document.at(node))
+            raise SpecError(
+                "yaml-syntax", "an alias contains itself", hint="remove the inner *alias", at=self.document.at(node)
+            )
         if node.tag not in {f"{_TAG}map", f"{_TAG}seq"}:
             raise self.unknown_tag(node)
         self.inside.add(id(node))
@@ -226,7 +243,10 @@ class _Reading:
                     raise self.unknown_tag(node)
         except ValueError as error:
             raise SpecError(
-                "wrong-type", f"{_dotted(path)}{text[:40]!r} cannot be read as a number", at=self.document.at(node)
+                "wrong-type",
+                f"{_dotted(path)}{text[:40]!r} cannot be read as a number",
+                hint="put it in quotes",
+                at=self.document.at(node),
             ) from error
 
     def unknown_tag(self, node: Node) -> SpecError:
