@@ -16,12 +16,12 @@ from typing import Any
 from orchestrator.control.manifest import Manifest, content_hash, parse, unlike, written
 from orchestrator.control.objects import Objects
 from orchestrator.control.scan import DATA_FOLDERS, Scanner, data_folder
-from orchestrator.control.trees import Link, Trees, TreesInUseError
+from orchestrator.control.trees import Link, Trees, TreesInUse
 from orchestrator.errors import SandboxError
 from orchestrator.plan.types import Generation, ModelDesired
 from orchestrator.store import GenerationRow, Store
 
-__all__ = ["Generations", "Snapshot", "TreesInUseError", "Workshop", "data_folder"]
+__all__ = ["Generations", "Snapshot", "TreesInUse", "Workshop", "data_folder"]
 
 ReadConfig = Callable[[str], Mapping[str, Any]]
 
@@ -153,7 +153,7 @@ class Workshop:
         """Number a snapshot and bring a free tree to it. The generation is held until it is released.
 
         data_target: where the tree's data link leads (the path that the replica sees), or None for no link.
-        Raises TreesInUseError; SandboxError of config.yaml (file and line), disk-full, store.
+        Raises TreesInUse; SandboxError of config.yaml (file and line), disk-full, store.
         """
         with self._lock:
             config = self._config(snapshot)
@@ -171,7 +171,7 @@ class Workshop:
     def restore(self, number: int, data_target: str | None) -> Generation:
         """A kept generation in a tree again, every byte verified (rollback, respawn). It is held until released.
 
-        Raises TreesInUseError; SandboxError("store") where it is not kept any more or its files were damaged.
+        Raises TreesInUse; SandboxError("store") where it is not kept any more or its files were damaged.
         """
         with self._lock:
             row = self._row(number)
@@ -193,8 +193,7 @@ class Workshop:
 
     def release(self, number: int) -> None:
         """Take note that no worker of a generation is left and none comes: its tree may change."""
-        with self._lock:
-            self.held.pop(number, None)
+        self.held.pop(number, None)  # one step, so that no scan that runs in a thread delays the event loop
 
     def latest(self) -> Generation | None:
         """The newest generation, whatever became of it, or None."""
@@ -210,7 +209,7 @@ class Workshop:
         """Bring a second tree to the newest content, so that the next save costs only its difference."""
         with self._lock:
             row = self._store.latest(self.model)
-            if row is None or self._last is None or set(self.trees.known()) - set(self.held.values()):
+            if row is None or self._last is None or set(self.trees.known()) - frozenset(self.held.copy().values()):
                 return
             self._brought(self._last[0], None)
 
@@ -229,7 +228,9 @@ class Workshop:
 
     def _brought(self, entries: Manifest, link: Link | None) -> str:
         try:
-            return self.trees.bring(entries, link, set(self.held.values()), self.desired.reload.max_draining + 2)
+            return self.trees.bring(
+                entries, link, frozenset(self.held.copy().values()), self.desired.reload.max_draining + 2
+            )
         except SandboxError as error:
             if error.reference == "store":
                 self._scanner.forget()  # a kept file is gone or damaged: the next snapshot reads and keeps all again

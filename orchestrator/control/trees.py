@@ -24,7 +24,7 @@ FOLDER_MODE = 0o555
 OPEN_MODE = 0o755
 
 
-class TreesInUseError(Exception):
+class TreesInUse(Exception):  # noqa: N818 - no failure: a state that passes
     """Every tree of the pool has a worker: a new generation must wait until one ended."""
 
 
@@ -69,7 +69,7 @@ class Trees:
 
         size: how many trees there may be.
 
-        Raises TreesInUseError, and SandboxError("disk-full" | "store"); a tree that failed half-way is not handed out.
+        Raises TreesInUse, and SandboxError("disk-full" | "store"); a tree that failed half-way is not handed out.
         """
         tree = self._free(entries, in_use, size)
         content = self._trees[tree]
@@ -116,7 +116,7 @@ class Trees:
             self._trees[f"tree-{number}"] = _Content()
             return f"tree-{number}"
         if not free:
-            raise TreesInUseError(self.folder)
+            raise TreesInUse(self.folder)
         return free[0]
 
     def _look(self, root: str) -> Manifest:

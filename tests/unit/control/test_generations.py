@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from orchestrator.control.generations import Generations, TreesInUseError
+from orchestrator.control.generations import Generations, TreesInUse
 from orchestrator.errors import SandboxError
 from orchestrator.plan.types import ModelDesired, ReloadPolicy
 from orchestrator.store import Store
@@ -162,7 +162,7 @@ def test_trees_are_copies_that_nobody_can_write_through(house):
 
 def test_a_full_pool_refuses_and_uses_no_number(house):
     made = [house.save("main.py", str(number)) for number in range(4)]
-    with pytest.raises(TreesInUseError):
+    with pytest.raises(TreesInUse):
         house.save("main.py", "one too many")
     house.workshop.release(made[1].number)
     assert house.made(["main.py"]).number == 5
