@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # `typing` itself is cheap here, what uses it at run time is 
     from typing import Any
 
 APPLICATION = "model-sandbox"
-SPEC_NAMES = ("sandbox.yaml", "sandbox.yml")
+SPEC_NAME = "sandbox.yaml"
 # What `connect` and `bind` take in sun_path, less the closing NUL.
 LONGEST_ADDRESS = 107
 
@@ -84,10 +84,9 @@ def find_spec(start: str) -> str | None:
     """The nearest sandbox.yaml in `start` or above it, or None."""
     folder = os.path.realpath(start)
     while True:
-        for name in SPEC_NAMES:
-            path = os.path.join(folder, name)
-            if os.path.isfile(path):
-                return path
+        path = os.path.join(folder, SPEC_NAME)
+        if os.path.isfile(path):
+            return path
         above = os.path.dirname(folder)
         if above == folder:
             return None

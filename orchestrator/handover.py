@@ -12,7 +12,7 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -52,8 +52,8 @@ def _out_of_the_way(listener: socket.socket) -> socket.socket:
     return moved
 
 
-def receive(state: str) -> Taken | None:
-    """Ask the living control; None where none answers."""
+def receive(state: str, record: Mapping[str, Any]) -> Taken | None:
+    """Ask the living control; None where none answers. record: the dead keeper's keeper.json, {} where there is none."""
     path = os.path.join(state, "handover.sock")
     data = b""
     descriptors: list[int] = []
@@ -76,11 +76,14 @@ def receive(state: str) -> Taken | None:
             os.close(descriptor)
         return None
     os.set_inheritable(descriptors[0], False)
-    gateways = sorted(message.get("gateways") or (), key=lambda one: one.get("worker", 0))
+    # What the dead keeper wrote down counts first: a gateway that is just dialling control again is in no list of its.
+    gateways = [one for one in record.get("gateways") or () if folders.living(one)]
+    known = {one["pid"] for one in gateways}
+    gateways += [one for one in message.get("gateways") or () if isinstance(one, dict) and one.get("pid") not in known]
     return Taken(socket.socket(fileno=descriptors[0]), message.get("control"), gateways)
 
 
-def salvage(record: dict[str, Any]) -> Taken | None:
+def salvage(record: Mapping[str, Any]) -> Taken | None:
     """What can be kept where control does not answer. record: the dead keeper's keeper.json."""
     _end(record.get("control"), 0.0)  # it hangs, if it lives at all; a new one adopts everything
     gateways = [one for one in record.get("gateways") or () if folders.living(one)]

@@ -164,13 +164,10 @@ class Keeper:
 
 def _take_over(state: str) -> handover.Taken | None:
     """The listener of a sandbox whose keeper died, with its processes; None where nothing of it is left."""
-    taken = handover.receive(state)
-    if taken is not None:
-        return taken
-    record = folders.read_json(os.path.join(state, "keeper.json"))
-    if record is None or record.get("boot_id") != folders.boot_id():
-        return None
-    return handover.salvage(record)
+    record = folders.read_json(os.path.join(state, "keeper.json")) or {}
+    if record.get("boot_id") != folders.boot_id():
+        record = {}
+    return handover.receive(state, record) or handover.salvage(record)
 
 
 def lock(path: str) -> int | None:

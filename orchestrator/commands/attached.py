@@ -1,0 +1,95 @@
+"""Following a sandbox: log lines and events as one stream, across restarts of control, until a `down`."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import signal
+import threading
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from types import FrameType
+from typing import Any
+
+from orchestrator import folders, supervision
+from orchestrator.client import target
+from orchestrator.errors import SandboxError
+from orchestrator.render import Screen
+
+Json = dict[str, Any]
+RETRY_INTERVAL = 0.1
+
+
+@contextlib.contextmanager
+def interruptible(attached: bool) -> Iterator[None]:
+    """While attached, SIGTERM and a closed terminal stop the sandbox as Ctrl-C does."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGTERM, signal.SIGHUP) if attached else ()
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def follow(place: folders.Folders, path: str, query: Mapping[str, str | None]) -> Generator[Json, None, None]:
+    """What `path` streams, each line once. Control may die and come back; a `down` ends it."""
+    recent: list[Json] = []
+    since, tail = query.get("since"), query.get("tail")
+    while True:
+        try:
+            control = supervision.connect(place)
+            options = {**query, "follow": "1", "since": since, "tail": tail}
+            with contextlib.closing(control.stream("GET", target(path, options))) as lines:
+                for line in lines:
+                    # `since` includes its own moment: what was shown of it is not shown again.
+                    if line in recent:
+                        continue
+                    moment = str(line.get("time") or line.get("t") or since)
+                    recent = [*recent, line] if moment == since else [line]
+                    since = moment
+                    tail = None
+                    yield line
+        except SandboxError as error:
+            if error.reference != "control":
+                if error.reference == "not-running":
+                    return
+                raise
+        time.sleep(RETRY_INTERVAL)
+
+
+def watch(screen: Screen, place: folders.Folders, since: str, seen: Iterable[Json]) -> None:
+    """Show logs and events until the sandbox ends. seen: events that were shown already."""
+    shown = list(seen)
+    lines: queue.SimpleQueue[Json | None] = queue.SimpleQueue()
+
+    def read(path: str) -> None:
+        # A thread of its own per stream; they end with the process, which is when nobody reads any more.
+        try:
+            for line in follow(place, path, {"since": since}):
+                lines.put(line)
+        except SandboxError as error:
+            lines.put({"type": "broken", "error": error})
+        lines.put(None)
+
+    paths = ("/api/events", "/api/logs")
+    for path in paths:
+        threading.Thread(target=read, args=(path,), daemon=True, name=f"follow {path}").start()
+    ended, width = 0, 0
+    while ended < len(paths):
+        line = lines.get()
+        if line is None:
+            ended += 1
+        elif line.get("type") == "broken":
+            raise line["error"]
+        elif line.get("type") == "event":
+            if line not in shown:
+                width = max(width, len(line.get("model") or ""))
+                screen.event(line, width)
+        else:
+            width = max(width, len(line.get("model") or ""))
+            screen.log(line, width)

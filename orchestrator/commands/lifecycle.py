@@ -1,0 +1,231 @@
+"""up, down, reload: the commands that change what runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from orchestrator import folders, supervision
+from orchestrator.client import ControlClient, not_running
+from orchestrator.commands import attached, moment
+from orchestrator.commands.session import Session, add_command
+from orchestrator.errors import EXIT_FAILURE, EXIT_INTERRUPTED, SandboxError
+
+if TYPE_CHECKING:
+    from orchestrator.commands.session import Subparsers
+
+Json = dict[str, Any]
+# How long the keeper may take to clean up once control is done.
+CLEANUP_DEADLINE = 15.0
+
+
+def register(commands: Subparsers) -> None:
+    up_parser = add_command(
+        commands,
+        "up",
+        up,
+        "start the models, or bring what runs in line with sandbox.yaml",
+        """
+        sandbox up                 start all, then show logs and reloads; Ctrl-C stops
+        sandbox up -d              start all in the background; exit 1 if one failed
+        sandbox up -d hello        only hello, and what it depends on
+        """,
+    )
+    up_parser.add_argument("models", nargs="*", metavar="MODEL", help="only these, and what they depend on")
+    up_parser.add_argument("-d", "--detach", action="store_true", help="leave it in the background")
+    up_parser.add_argument("--wait", action="store_true", help="as --detach, which waits until each is ready or failed")
+    up_parser.add_argument("--remove-orphans", action="store_true", help="stop models that sandbox.yaml no longer has")
+    down_parser = add_command(
+        commands,
+        "down",
+        down,
+        "stop everything and remove what up made, but not data, builds or history",
+        """
+        sandbox down
+        sandbox down -v            the history in .sandbox goes too
+        sandbox down -t 0          without waiting for requests in flight
+        """,
+    )
+    down_parser.add_argument(
+        "-v", "--volumes", action="store_true", help="remove .sandbox too: generations, logs, history"
+    )
+    down_parser.add_argument(
+        "-t",
+        "--timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="most time for requests in flight (as in sandbox.yaml)",
+    )
+    reload_parser = add_command(
+        commands,
+        "reload",
+        reload,
+        "load models again as a new generation, changed or not",
+        """
+        sandbox reload             all of them
+        sandbox reload hello
+        """,
+    )
+    reload_parser.add_argument("models", nargs="*", metavar="MODEL", help="only these")
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError(text)
+    return value
+
+
+def up(args: argparse.Namespace, session: Session) -> int:
+    # The spec is read here first, so that a wrong one starts nothing; control reads it again and watches it.
+    from orchestrator.commands.spec import read
+
+    spec = read(session, args.models)
+    place = session.place()
+    orders = {
+        "project": place.directory,
+        "file": session.spec_file(),
+        "name": spec.name,
+        "host": spec.host,
+        "port": spec.port,
+        "workers": spec.workers,
+        "profiles": list(session.profiles_of()),
+        "models": args.models,
+    }
+    names = args.models or spec.models
+    detached = args.detach or args.wait
+    request = {"models": args.models, "profiles": orders["profiles"], "remove_orphans": args.remove_orphans}
+    with attached.interruptible(not detached):
+        try:
+            began = moment.now()
+            control, settled = _bring_up(session, place, orders, request, names)
+            _say_where(session, control, settled["models"])
+            if detached:
+                return _verdict(settled)
+            attached.watch(session.screen, place, began, settled["seen"])
+        except KeyboardInterrupt:
+            if detached:
+                raise
+            return _interrupted(session, place)
+    session.screen.line("the sandbox has ended")
+    return 0
+
+
+def _bring_up(
+    session: Session, place: folders.Folders, orders: Json, request: Json, names: Sequence[str]
+) -> tuple[ControlClient, Json]:
+    """Start what is missing. A sandbox that was started for this and is refused leaves nothing behind."""
+    control, started = supervision.ensure(place, orders)
+    try:
+        return control, _settle(session, control, "/api/up", request, names)
+    except SandboxError:
+        if started:
+            for _ in _down_events(control, 0.0, volumes=False):
+                pass
+            supervision.ended(place, CLEANUP_DEADLINE)
+        raise
+
+
+def _settle(session: Session, control: ControlClient, path: str, body: Json, names: Sequence[str]) -> Json:
+    """Show events until all models have settled; control's last line, with the events that were shown as "seen"."""
+    from orchestrator.live import progress
+
+    seen: list[Json] = []
+    with progress(session.screen, names) as shown, closing(control.stream("POST", path, body)) as lines:
+        for line in lines:
+            if line.get("type") == "event":
+                seen.append(line)
+                shown.show(line)
+            elif line.get("type") == "settled":
+                shown.settled([row for row in line["models"] if row["name"] in names])
+                return {**line, "seen": seen}
+    raise SandboxError("control", "the control process ended before everything had settled", hint="see: sandbox ps")
+
+
+def _verdict(settled: Json) -> int:
+    failed = settled.get("failed") or []
+    if not failed:
+        return 0
+    reasons = {row["name"]: row.get("reason") for row in settled["models"]}
+    lines = "; ".join(f"{name}: {reasons.get(name) or 'no reason known'}" for name in failed)
+    raise SandboxError("model-failed", f"not ready: {lines}", hint=f"see: sandbox logs {' '.join(failed)}")
+
+
+def _say_where(session: Session, control: ControlClient, rows: Sequence[Json]) -> None:
+    from orchestrator.commands.calls import example_call
+
+    url = control.get("/api/models")["sandbox"]["url"]
+    session.screen.line(f"\n{session.screen.style(url, 'bold')}")
+    command = example_call(url, rows)
+    if command:
+        session.screen.line(f"  {command}")
+    session.screen.line()
+
+
+def down(args: argparse.Namespace, session: Session) -> int:
+    place = session.place()
+    try:
+        control = supervision.connect(place)
+    except SandboxError as error:
+        if error.reference != "not-running":
+            raise
+        return _nothing_runs(args, session, place)
+    return _down(session, place, control, args.timeout, volumes=args.volumes)
+
+
+def _nothing_runs(args: argparse.Namespace, session: Session, place: folders.Folders) -> int:
+    """As with Compose, `down` where nothing runs has nothing to complain of."""
+    if args.volumes and os.path.isdir(place.project):
+        folders.remove_tree(place.project)
+        session.screen.line(f"removed {os.path.relpath(place.project)}")
+    session.screen.note(not_running(place).message)
+    return 0
+
+
+def _down(
+    session: Session, place: folders.Folders, control: ControlClient, timeout: float | None, *, volumes: bool
+) -> int:
+    for event in _down_events(control, timeout, volumes=volumes):
+        session.screen.event(event)
+    if not supervision.ended(place, CLEANUP_DEADLINE):
+        raise SandboxError("control", "the sandbox did not end", hint="see: sandbox doctor")
+    if volumes:
+        folders.remove_tree(place.project)
+    session.screen.line(f"{session.screen.mark('✔')} sandbox stopped")
+    return 0
+
+
+def _down_events(control: ControlClient, timeout: float | None, *, volumes: bool) -> Generator[Json, None, None]:
+    body = {"timeout": timeout, "volumes": volumes, "images": False}
+    with closing(control.stream("POST", "/api/down", body)) as lines:
+        for line in lines:
+            if line.get("type") == "done":
+                return
+            if line.get("type") == "event":
+                yield line
+    raise SandboxError("control", "the control process ended before everything was stopped", hint="again: sandbox down")
+
+
+def _interrupted(session: Session, place: folders.Folders) -> int:
+    """The first Ctrl-C: a `down`. The second: the same without waiting for anyone."""
+    session.screen.note("stopping; Ctrl-C again stops at once")
+    for timeout in (None, 0.0):
+        try:
+            _down(session, place, supervision.connect(place), timeout, volumes=False)
+        except KeyboardInterrupt:
+            continue
+        except SandboxError as error:
+            if error.reference != "not-running":
+                raise
+        break
+    return EXIT_INTERRUPTED
+
+
+def reload(args: argparse.Namespace, session: Session) -> int:
+    control = session.connect()
+    names = args.models or [row["name"] for row in control.get("/api/models")["models"]]
+    settled = _settle(session, control, "/api/reload", {"models": args.models}, names)
+    return EXIT_FAILURE if settled.get("failed") else 0
