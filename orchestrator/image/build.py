@@ -21,6 +21,7 @@ from orchestrator.image.engine import EngineTraits, refusals
 from orchestrator.image.index import PackageIndex, read
 from orchestrator.image.installer import Transcript
 from orchestrator.image.parts import Parts
+from orchestrator.plan.types import Requirements
 from orchestrator.ports import Environment, Progress, Report
 
 REPOSITORY = "model-sandbox/env"
@@ -30,11 +31,11 @@ FORMAT = "1"
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An environment to be built. requirements: normalised text, "" for a bare environment."""
+    """An environment to be built. requirements: with an empty text, a bare environment."""
 
     model: str
     lock_hash: str
-    requirements: str
+    requirements: Requirements
     base: Base
 
 
@@ -78,7 +79,7 @@ class ImageBuilder:
         raise SandboxError("engine", f"the image {tag(order.lock_hash)} was built and is not there")
 
     def _run(self, order: Order, report: Report) -> None:
-        index = read(self._environ) if order.requirements else PackageIndex()
+        index = read(self._environ) if order.requirements.text else PackageIndex()
         labels = {
             f"{LABEL}format": FORMAT,
             f"{LABEL}kind": "environment",
@@ -117,7 +118,7 @@ class ImageBuilder:
                 folder=folder,
                 context=source,
                 base=order.base.name,
-                requirements=bool(order.requirements),
+                requirements=bool(order.requirements.text),
                 index=index,
                 tag=tag(order.lock_hash),
                 labels=dict(labels),

@@ -11,15 +11,19 @@ import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from urllib.parse import quote, unquote
 
 from orchestrator.image.dockerfile import BUILD_FOLDER, install_script
+from orchestrator.plan.types import Requirements
 
+# The name by which normalised requirements refer to their constraints.
+CONSTRAINTS_FILE = "constraints.txt"
 IGNORED = frozenset({".git", ".hg", ".venv", "venv", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache"})
 
-# "-e /path", "/path", "file:///path" and "name @ file:///path", with extras or markers after it.
+# "/path", "file:///path", "name @ file:///path" and "--find-links /path", with extras, markers or a comment after it.
 _LOCAL = re.compile(
-    r"""^(?P<before>(?:(?:-e|--editable)[ =]+)?(?:[A-Za-z0-9._-]+(?:\[[^\]]*\])?\s*@\s*)?)
-        (?:file://(?:localhost)?)?(?P<path>/[^\s;\[#]+)(?P<after>.*)$""",
+    r"""^(?P<before>--find-links\ |(?:[A-Za-z0-9._-]+(?:\[[^\]]*\])?\s*@\s*)?)
+        (?P<scheme>file:(?://(?:localhost)?)?)?(?P<path>/[^\s;\[#]+)(?P<after>.*)$""",
     re.VERBOSE,
 )
 
@@ -47,29 +51,24 @@ class Context:
             archive.extractall(folder, filter="data")
 
 
-def context(requirements: str) -> Context:
-    """The context of these requirements (normalised: local paths absolute)."""
+def context(requirements: Requirements) -> Context:
+    """The context of these requirements (normalised: nothing editable, local paths absolute)."""
     files: dict[str, tuple[bytes, bool]] = {"install.sh": (install_script().encode(), False)}
     lines = []
-    for number, line in enumerate(requirements.splitlines()):
+    for number, line in enumerate(requirements.text.splitlines()):
         found = _LOCAL.match(line)
-        if found is None or not os.path.exists(found["path"]):
+        path = "" if found is None else (unquote(found["path"]) if found["scheme"] else found["path"])
+        if found is None or not os.path.exists(path):
             lines.append(line)
             continue
-        path = os.path.realpath(found["path"])
         inside = f"local/{number}/{os.path.basename(path)}"
-        files |= {f"{inside}{below}": content for below, content in _tree(path)}
-        lines.append(_rewritten(found, inside))
+        files |= {f"{inside}{below}": content for below, content in _tree(os.path.realpath(path))}
+        place = f"{BUILD_FOLDER}/work/{inside}"
+        lines.append(f"{found['before']}{f'file://{quote(place)}' if found['scheme'] else place}{found['after']}")
     files["requirements.txt"] = ("".join(f"{line}\n" for line in lines).encode(), False)
+    if requirements.constraints:
+        files[CONSTRAINTS_FILE] = (requirements.constraints.encode(), False)
     return Context(tuple((name, *files[name]) for name in sorted(files)))
-
-
-def _rewritten(found: re.Match[str], inside: str) -> str:
-    before = found["before"]
-    # An editable install would point into the context, which is gone after the build.
-    before = re.sub(r"^(-e|--editable)[ =]+", "", before)
-    path = f"file://{BUILD_FOLDER}/context/{inside}" if "@" in before else f"./{inside}"
-    return f"{before}{path}{found['after']}"
 
 
 def _tree(path: str) -> Iterator[tuple[str, tuple[bytes, bool]]]:

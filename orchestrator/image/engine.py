@@ -155,7 +155,9 @@ def refusals(operation: str) -> Iterator[None]:
     try:
         yield
     except (DockerException, requests.RequestException) as error:
-        raise RuntimeFailure("engine", f"the Docker engine failed to {operation}: {explain(error)}") from error
+        reason = explain(error)
+        reference = "disk-full" if "no space left on device" in reason else "engine"
+        raise RuntimeFailure(reference, f"the Docker engine failed to {operation}: {reason}") from error
 
 
 def explain(error: Exception) -> str:

@@ -101,7 +101,7 @@ class DockerRuntime:
         def make() -> Environment:
             engine = self._engine()
             base = self._base(model.python, tell)
-            order = Order(model.name, model.lock_hash, model.requirements.text, base)
+            order = Order(model.name, model.lock_hash, model.requirements, base)
             environment = engine.builder.build(order, tell)
             claim(engine.client, self._sandbox, environment)
             return environment
