@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
@@ -229,7 +230,8 @@ class Store:
             try:
                 yield self._connection
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                if self._connection.in_transaction:  # a full disk has ended it already
+                    self._connection.execute("ROLLBACK")
                 raise
             self._connection.execute("COMMIT")
 
@@ -239,7 +241,8 @@ class Store:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            if "disk is full" in str(error) or getattr(error, "errno", None) == 28:
+            full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+            if full or getattr(error, "errno", 0) in {errno.ENOSPC, errno.EDQUOT}:
                 raise SandboxError("disk-full", f"no space left to write {self.path}") from error
             raise SandboxError(
                 "store",

@@ -23,7 +23,8 @@ from orchestrator.store import GenerationRow, Store
 
 __all__ = ["Generations", "Snapshot", "TreesInUse", "Workshop", "data_folder"]
 
-ReadConfig = Callable[[str], Mapping[str, Any]]
+# A folder with (perhaps) a config.yaml, and the file's name for people → its mapping.
+ReadConfig = Callable[[str, str], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +47,11 @@ class Generations:
     """All models' generations of one project. state: its `.sandbox` folder.
 
     allowed: the real folders that a model's symbolic links may lead into: the project and `allow_outside`.
-    read_config: a path of a config.yaml → its mapping, or a SandboxError that names file and line.
+    read_config: `spec.resolve.model_config`; what is wrong raises a SandboxError that names file and line.
     """
 
     def __init__(self, state: str, store: Store, *, allowed: Sequence[str], read_config: ReadConfig) -> None:
+        self._project = os.path.dirname(state)
         self._folder = os.path.join(state, "generations")
         self._store = store
         self._allowed = tuple(os.path.realpath(path) for path in allowed)
@@ -74,6 +76,7 @@ class Generations:
                 store=self._store,
                 objects=self._objects,
                 read_config=self._read_config,
+                project=self._project,
             )
             if known is not None:
                 made.held = known.held  # its workers run on
@@ -114,6 +117,7 @@ class Workshop:
         store: Store,
         objects: Objects,
         read_config: ReadConfig,
+        project: str,
     ) -> None:
         self.desired = desired
         self.model = desired.name
@@ -124,6 +128,7 @@ class Workshop:
         self._store = store
         self._objects = objects
         self._read_config = read_config
+        self._project = project
         self._lock = threading.RLock()
         self._last: tuple[Manifest, dict[str, tuple[int, int]]] | None = None
 
@@ -156,9 +161,9 @@ class Workshop:
         Raises TreesInUse; SandboxError of config.yaml (file and line), disk-full, store.
         """
         with self._lock:
-            config = self._config(snapshot)
             link = None if data_target is None else Link(snapshot.data_name, data_target)
             tree = self._brought(snapshot.entries, link)
+            config = self._config(tree)
             number = self._store.next_generation(self.model)
             row = GenerationRow(
                 *(self.model, number, snapshot.content, snapshot.data, tree), config=config, changed=snapshot.changed
@@ -246,11 +251,10 @@ class Workshop:
             )
         return row
 
-    def _config(self, snapshot: Snapshot) -> Mapping[str, Any]:
-        """config.yaml as the snapshot has it; errors name the user's own file."""
-        if "config.yaml" not in snapshot.entries:
-            return {}
-        return self._read_config(os.path.join(self.source, "config.yaml"))
+    def _config(self, tree: str) -> Mapping[str, Any]:
+        """config.yaml as the snapshot has it (the user's may have moved on); errors name the user's own file."""
+        shown = os.path.relpath(os.path.join(self.source, "config.yaml"), self._project)
+        return self._read_config(self.trees.path(tree), shown)
 
     def _data_name(self) -> str:
         found = data_folder(self.source)

@@ -62,6 +62,9 @@ class Inotify:
         self._loop.remove_reader(self._descriptor)
         os.close(self._descriptor)
 
+    async def closed(self) -> None:
+        return
+
     def _read(self) -> None:
         try:
             data = os.read(self._descriptor, 1 << 16)

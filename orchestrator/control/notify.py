@@ -38,3 +38,6 @@ class Notifier(Protocol):
 
     def close(self) -> None:
         """Stop; no notice comes afterwards."""
+
+    async def closed(self) -> None:
+        """Return once what ran for it ended."""

@@ -37,6 +37,9 @@ class Polling:
     def close(self) -> None:
         self._task.cancel()
 
+    async def closed(self) -> None:
+        await asyncio.wait({self._task})
+
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(INTERVAL)

@@ -41,6 +41,9 @@ class Portable:
             self._begin.cancel()
         self._end()
 
+    async def closed(self) -> None:
+        return  # `close` waited for its thread
+
     def _restart_soon(self) -> None:
         if self._begin is not None:
             self._begin.cancel()

@@ -118,14 +118,15 @@ class Watcher:
                 continue
             yield self._ready.pop(next(iter(self._ready)))
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Stop watching."""
         for timer in (self._timer, self._checks):
             if timer is not None:
                 timer.cancel()
         if self._notifier is not None:
-            self._notifier.close()
-            self._notifier = None
+            notifier, self._notifier = self._notifier, None
+            notifier.close()
+            await notifier.closed()
 
     # What is watched
 

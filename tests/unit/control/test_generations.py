@@ -9,6 +9,7 @@ import pytest
 from orchestrator.control.generations import Generations, TreesInUse
 from orchestrator.errors import SandboxError
 from orchestrator.plan.types import ModelDesired, ReloadPolicy
+from orchestrator.spec.resolve import model_config
 from orchestrator.store import Store
 
 
@@ -28,7 +29,7 @@ class House:
         wish = {"reload": ReloadPolicy(max_draining=2), **wish}
         self.desired = ModelDesired("hello", str(self.source), "process", "0" * 64, "1:0", **wish)
         self.generations = Generations(
-            str(self.state), self.store, allowed=[str(self.project)], read_config=lambda path: {"read": path}
+            str(self.state), self.store, allowed=[str(self.project)], read_config=model_config
         )
         self.workshop = self.generations.workshop(self.desired)
 
@@ -326,16 +327,22 @@ def test_a_spare_tree_is_brought_ahead_and_never_one_in_use(house):
     assert house.files(first) == {"main.py": "one"}
 
 
-def test_an_invalid_config_refuses_the_generation(house):
-    def refuse(path):
-        raise SandboxError("yaml-syntax", "bad", at=f"{os.path.basename(path)}:3")
+def test_config_is_read_from_the_snapshot_and_names_the_entry(house):
+    house.write("config.yaml", "entry: main:Hello\nparameters: {a: 1}")
+    snapshot = house.workshop.snapshot(None)
+    house.write("config.yaml", "entry: later:Hello")
+    generation = house.workshop.commit(snapshot, None)
+    assert (generation.config, generation.entry) == ({"entry": "main:Hello", "parameters": {"a": 1}}, "main:Hello")
+    assert house.workshop.latest() == generation
 
-    house.write("config.yaml", "a: [")
-    house.generations = Generations(str(house.state), house.store, allowed=[str(house.project)], read_config=refuse)
-    house.workshop = house.generations.workshop(house.desired)
-    with pytest.raises(SandboxError, match=r"config\.yaml:3: bad"):
+
+def test_an_invalid_config_refuses_the_generation_and_names_the_users_file(house):
+    house.write("config.yaml", "name: hello\nparameters: [")
+    with pytest.raises(SandboxError) as caught:
         house.made()
+    assert caught.value.at.startswith("hello/config.yaml:")
     assert house.store.latest("hello") is None
+    assert house.save("config.yaml", "name: hello").number == 1
 
 
 def test_a_pipe_in_the_directory_blocks_nobody(house):

@@ -70,7 +70,7 @@ async def desk(tmp_path):
     made = Desk(tmp_path)
     yield made
     await made.batches.aclose()
-    made.watcher.close()
+    await made.watcher.close()
 
 
 async def test_a_save_is_told_by_its_path(desk):
