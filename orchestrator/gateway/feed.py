@@ -82,7 +82,7 @@ class Feed:
         finally:
             self._writer = None
             figures.cancel()
-            writer.transport.abort()
+            writer.close()
             await asyncio.gather(figures, return_exceptions=True)
 
     async def _figures(self) -> None:

@@ -26,11 +26,13 @@ from orchestrator.gateway.server import Server
 BACKLOG = 4096
 # What requests in flight have to finish after SIGTERM.
 STOP_WITHIN = 30.0
+DEADLINES = Deadlines()
 
 
-async def serve(listener: socket.socket, state: str, worker: int, stop: asyncio.Event) -> None:
+async def serve(
+    listener: socket.socket, state: str, worker: int, stop: asyncio.Event, deadlines: Deadlines = DEADLINES
+) -> None:
     """Serve until `stop` is set; then stop accepting, finish what is in flight (at most STOP_WITHIN), close all."""
-    deadlines = Deadlines()
     feed: Feed
 
     def suspect(model: str, name: str) -> None:

@@ -126,10 +126,10 @@ class Connection(asyncio.Protocol):
     async def read(self) -> bytes:
         """What has come of the answer's body, b"" at its end. Raises Died where it was cut."""
         while not self._chunks:
-            if self._failure is not None:
-                raise self._failure
             if self._complete:
                 return b""
+            if self._failure is not None:
+                raise self._failure
             await self._news()
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
@@ -170,7 +170,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if not self._busy or self._complete:
-            self._fail(Died("the worker wrote what nobody asked for"))
+            self.abort()  # nobody asked for this, and nobody shall get it
             return
         if self._head is None:
             self._head_bytes += len(data)
@@ -210,13 +210,17 @@ class Connection(asyncio.Protocol):
     # httptools
 
     def on_message_begin(self) -> None:
-        if self._complete:
+        if self._complete:  # a second answer in the same bytes: nobody asked for it
             self._usable = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._complete:
+            return
         self._headers.append((name.decode("latin-1").lower(), value.decode("latin-1")))
 
     def on_headers_complete(self) -> None:
+        if self._complete:
+            return
         status = self._parser.get_status_code()
         if status < 200:  # an interim answer says nothing
             self._headers.clear()
@@ -224,6 +228,8 @@ class Connection(asyncio.Protocol):
             self._head = Head(status, tuple(self._headers))
 
     def on_body(self, body: bytes) -> None:
+        if self._complete:
+            return
         self._chunks.append(body)
         self._size += len(body)
         if self._size > HIGH_WATER and not self._paused and self._transport is not None:
