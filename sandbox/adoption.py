@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from typing import Any, Callable, Dict, List, Optional
 
-from sandbox import sockets, wire
+from sandbox import children, sockets, wire
 from sandbox.loop import Loop
 from sandbox.peer import Peer
 from sandbox.roster import Key
 
 # Workers retry every 100 ms; one that hangs must not keep control waiting.
 _PATIENCE = 2.0
+# A serving worker drains by itself when it found no agent for 30 s.
+_LAST_PATIENCE = 60.0
 _FIRST_WORD_SECONDS = 5.0
 _MOST_STRANGERS = 32
 _FIELDS = {"generation": int, "attempt": int, "content": str, "pid": int, "state": str, "phases": dict}
@@ -35,11 +38,29 @@ class Adoption:
             (survivor["generation"], survivor["attempt"]): float(survivor["deadline"]) for survivor in survivors
         }
         self._awaited = set(self._deadlines)
+        for survivor in survivors:
+            self._expect(survivor)
         self._strangers = 0
         self._listener = sockets.listen(directory, self.NAME)
         loop.reading(self._listener.fileno(), self._accept)
         loop.later(_PATIENCE, self._gather)
         self._look()
+
+    def _expect(self, survivor: Dict[str, Any]) -> None:
+        """One that never dials in hangs where nobody can reach it; past its time to load it is killed."""
+        key = (survivor["generation"], survivor["attempt"])
+        try:
+            pidfd = os.pidfd_open(survivor["pid"])
+        except ProcessLookupError:
+            self._awaited.discard(key)
+            return
+
+        def expire() -> None:
+            if key in self._awaited:
+                children.kill(pidfd)
+            os.close(pidfd)
+
+        self._loop.later(max(_LAST_PATIENCE, self._deadlines[key] - time.monotonic()), expire)
 
     def _look(self) -> None:
         if not self._awaited:

@@ -133,19 +133,23 @@ class Agent:
 
     def _hello(self, _order: wire.Message) -> None:
         self._greeted = True
-        self._report(
-            {
-                "type": "state",
-                "version": wire.VERSION,
-                "pid": os.getpid(),
-                "incarnation": self._config["incarnation"],
-                "python": ".".join(map(str, sys.version_info[:3])),
-                "workers": [attempt.view for attempt in self._attempts.values()],
-                "active": self._active[0] if self._active else None,
-                "zygote": self._nursery.state,
-                "not_enforced": self._not_enforced,
-            }
-        )
+        state = {
+            "type": "state",
+            "version": wire.VERSION,
+            "pid": os.getpid(),
+            "incarnation": self._config["incarnation"],
+            "python": ".".join(map(str, sys.version_info[:3])),
+            "workers": [attempt.view for attempt in self._attempts.values()],
+            "active": self._active[0] if self._active else None,
+            "zygote": self._nursery.state,
+            "not_enforced": self._not_enforced,
+        }
+        try:
+            wire.encode(state)
+        except wire.WireError:
+            # Many generations with large descriptions: control has seen them in `ready`.
+            state["workers"] = [{**attempt.view, "info": {}} for attempt in self._attempts.values()]
+        self._report(state)
         while self._undelivered:
             self._report(self._undelivered.popleft())
 

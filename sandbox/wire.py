@@ -8,9 +8,9 @@ from typing import Any, Dict, List
 
 VERSION = 1
 LIMIT = 1024 * 1024
-# Names and tables that models have a say in: so many, so large, that a `state` of several workers stays under LIMIT.
+# What a model has a say in, and is repeated in other messages: smaller than LIMIT by what they add.
 MOST_NAMES = 2000
-LARGEST_TABLE = 64 * 1024
+LARGEST_TABLE = LIMIT - 256 * 1024
 
 Message = Dict[str, Any]
 

@@ -1,0 +1,34 @@
+"""Real agents, ended whatever a test did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator import guest
+from tests.guest.process.driver import Replica
+
+
+@pytest.fixture(scope="session")
+def guest_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return guest.install(str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def make_replica(tmp_path: Path, guest_folder: str) -> Iterator[Callable[..., Replica]]:
+    made: list[Replica] = []
+
+    def make(python: str, environment: dict[str, str] | None = None) -> Replica:
+        made.append(Replica(tmp_path / f"r{len(made)}", python, guest_folder, environment))
+        return made[-1]
+
+    yield make
+    for replica in made:
+        replica.end()
+
+
+@pytest.fixture
+def replica(make_replica: Callable[..., Replica], python: str) -> Replica:
+    return make_replica(python)
