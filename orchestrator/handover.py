@@ -53,7 +53,7 @@ def _out_of_the_way(listener: socket.socket) -> socket.socket:
 
 
 def receive(state: str, record: Mapping[str, Any]) -> Taken | None:
-    """Ask the living control; None where none answers. record: the dead keeper's keeper.json, {} where there is none."""
+    """Ask the living control; None where none answers. record: the dead keeper's keeper.json, or {}."""
     path = os.path.join(state, "handover.sock")
     data = b""
     descriptors: list[int] = []

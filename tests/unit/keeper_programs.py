@@ -9,16 +9,14 @@ import signal
 import socket
 import sys
 
+from orchestrator import folders
+
 
 def announce(notes, text):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
-        out.connect(notes)
+        with folders.socket_address(notes) as address:
+            out.connect(address)
         out.send(text.encode())
-
-
-def start_time(pid):
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        return int(file.read().rpartition(b")")[2].split()[19])
 
 
 def control(notes, state):
@@ -36,14 +34,15 @@ def control(notes, state):
     if os.path.exists(path):
         os.unlink(path)
     server = socket.socket(socket.AF_UNIX)
-    server.bind(path)
+    with folders.socket_address(path) as address:
+        server.bind(address)
     server.listen()
     announce(notes, f"control {os.getpid()}")
     while True:
         connection, _ = server.accept()
         with open(os.path.join(state, "keeper.json")) as file:
             gateways = json.load(file)["gateways"]
-        line = {"control": {"pid": os.getpid(), "start_time": start_time(os.getpid())}}
+        line = {"control": {"pid": os.getpid(), "start_time": folders.start_time(os.getpid())}}
         line["gateways"] = [{**one, "worker": number} for number, one in enumerate(gateways)]
         listener = int(os.environ["SANDBOX_LISTENER_FD"])
         socket.send_fds(connection, [json.dumps(line).encode() + b"\n"], [listener])

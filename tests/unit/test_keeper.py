@@ -26,7 +26,8 @@ class Bench:
         self.state = self.folders.state
         self.path = str(tmp_path / "notes.sock")
         self.notes = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.notes.bind(self.path)
+        with folders.socket_address(self.path) as address:
+            self.notes.bind(address)
         self.notes.settimeout(DEADLINE)
         self.keepers = []
         self.pids = set()
