@@ -51,7 +51,8 @@ class Peer:
     def answer(self, body: bytes | dict = b"{}", status: int = 200, headers: str = "") -> None:
         data = json.dumps(body).encode() if isinstance(body, dict) else body
         self.writer.write(
-            f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n{headers}\r\n".encode() + data
+            f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n{headers}\r\n".encode()
+            + data
         )
 
     def stream_head(self) -> None:
@@ -84,7 +85,13 @@ def says(word: str) -> Script:
 class Worker:
     """A worker on a unix socket. connection: replaces the loop of requests for scripts that need the bare connection."""
 
-    def __init__(self, directory: str, name: str, script: Script = echo, connection: Callable[[Peer], Awaitable[None]] | None = None) -> None:
+    def __init__(
+        self,
+        directory: str,
+        name: str,
+        script: Script = echo,
+        connection: Callable[[Peer], Awaitable[None]] | None = None,
+    ) -> None:
         self.directory, self.name = directory, name
         self.script, self.connection = script, connection
         self.requests: list[Request] = []
@@ -169,7 +176,9 @@ class Control:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> Control:
-        self._server = await asyncio.start_unix_server(self._accept, os.path.join(self.state, "traffic.sock"), limit=2**20)
+        self._server = await asyncio.start_unix_server(
+            self._accept, os.path.join(self.state, "traffic.sock"), limit=2**20
+        )
         return self
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -302,7 +311,9 @@ class Client:
         self.writer.close()
 
 
-async def ask(port: int, method: str, path: str, body: bytes | dict | None = None, headers: dict[str, str] | None = None) -> Reply:
+async def ask(
+    port: int, method: str, path: str, body: bytes | dict | None = None, headers: dict[str, str] | None = None
+) -> Reply:
     """One request on a connection of its own."""
     client = await Client.dial(port)
     try:
@@ -325,5 +336,5 @@ async def raw(port: int, data: bytes) -> Reply:
 async def until(condition: Callable[[], object]) -> None:
     """Wait, in steps of the event loop, until something has come true."""
     async with asyncio.timeout(DEADLINE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 (what is watched are the fakes' plain lists)
             await asyncio.sleep(0.002)

@@ -42,8 +42,9 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path", "body", "headers", "code"), CASES)
-async def test_each_refusal_has_its_code_and_status_in_the_form_of_its_path(port, control, workers, method, path, body, headers, code):
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[-1]}-{case[0]}-{case[1]}")
+async def test_each_refusal_has_its_code_and_status_in_the_form_of_its_path(port, control, workers, case):
+    method, path, body, headers, code = case
     models = {
         "hello": route(await workers()),
         "broken": route(state="failed", generation=None),
@@ -74,7 +75,9 @@ async def test_over_the_rate_and_over_the_queue(port, control, monkeypatch):
     clients = [await Client.dial(port) for _ in range(3)]
     for client in clients:
         client.send("POST", "/models/slow/predict", b"{}")
-    first = await asyncio.wait([asyncio.ensure_future(client.reply()) for client in clients], return_when=asyncio.FIRST_COMPLETED)
+    first = await asyncio.wait(
+        [asyncio.ensure_future(client.reply()) for client in clients], return_when=asyncio.FIRST_COMPLETED
+    )
     reply = first[0].pop().result()
     assert (reply.status, reply.json["error"]["code"]) == (429, "QUEUE_FULL")
     await control.route("slow", None)
@@ -109,7 +112,9 @@ def test_the_documented_codes_are_the_codes():
 def test_every_code_is_met_by_a_test():
     policy = {"RATE_LIMITED"}  # test_policy.py
     assert {case[-1] for case in CASES} | ELSEWHERE | OWN_TESTS | policy == set(envelope.CODES)
-    text = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py") if path.name != Path(__file__).name)
+    text = "".join(
+        path.read_text() for path in Path(__file__).parent.glob("test_*.py") if path.name != Path(__file__).name
+    )
     assert all(code in text or code in {"QUEUE_FULL", "INTERNAL_ERROR"} for code in OWN_TESTS)
 
 

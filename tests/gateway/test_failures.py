@@ -156,7 +156,7 @@ async def test_a_socket_replaced_by_something_else_gets_nothing(port, control, w
         case "symlink":
             os.symlink(engine.path, path)
         case "file":
-            open(path, "w").close()
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
         case "fifo":
             os.mkfifo(path)
     upstream = {"id": "x", "directory": os.path.join(state, "s"), "socket": "g1-1.sock", "uid": os.getuid()}
@@ -188,7 +188,11 @@ async def test_a_listener_of_another_user_gets_nothing(port, control, workers):
 
 @pytest.mark.parametrize(
     "nonsense",
-    [b"SSH-2.0-x\r\n", b"HTTP/1.1 200 OK\r\nX: " + b"a" * 200_000, b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"],
+    [
+        b"SSH-2.0-x\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"a" * 200_000,
+        b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+    ],
 )
 async def test_a_worker_that_does_not_speak_http_is_worker_died(port, control, workers, nonsense):
     async def speaks(peer):

@@ -19,7 +19,8 @@ BROKEN = {
     "length and coding": POST + b"Host: localhost\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "coding and length": POST + b"Host: localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n0\r\n\r\n",
     "unknown coding": POST + b"Host: localhost\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-    "coding twice": POST + b"Host: localhost\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "coding twice": POST
+    + b"Host: localhost\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "chunked in 1.0": b"POST /models/hello/predict HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "negative length": POST + b"Host: localhost\r\nContent-Length: -2\r\n\r\n{}",
     "signed length": POST + b"Host: localhost\r\nContent-Length: +2\r\n\r\n{}",
@@ -140,12 +141,21 @@ class TestDeadlines:
 async def test_curl_is_answered_in_its_own_version(port, control, workers, version):
     await control.sync({"hello": route(await workers())})
     curl = await asyncio.create_subprocess_exec(
-        "curl", "-sS", "-i", "--max-time", "20", version, "-d", '{"x": 5.5}', f"http://localhost:{port}/models/hello/predict", stdout=asyncio.subprocess.PIPE
+        "curl",
+        "-sS",
+        "-i",
+        "--max-time",
+        "20",
+        version,
+        "-d",
+        '{"x": 5.5}',
+        f"http://localhost:{port}/models/hello/predict",
+        stdout=asyncio.subprocess.PIPE,
     )
     out, _ = await curl.communicate()
     assert curl.returncode == 0
     assert b"200 OK" in out.splitlines()[0]
-    assert b'5.5' in out
+    assert b"5.5" in out
     assert (b"chunked" in out) is False
 
 

@@ -18,7 +18,9 @@ async def _samples(port: int, accept: str = "") -> dict:
     reply = await ask(port, "GET", "/metrics", headers={"Accept": accept} if accept else {})
     parse = parse_openmetrics if "openmetrics" in reply.headers["content-type"] else parse_text
     families = list(parse(reply.body.decode()))
-    return {(sample.name, *sorted(sample.labels.items())): sample.value for family in families for sample in family.samples}
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value for family in families for sample in family.samples
+    }
 
 
 @pytest.mark.parametrize("accept", ["", OPENMETRICS])
@@ -44,7 +46,15 @@ async def test_requests_are_counted_by_model_route_and_code(port, control, worke
     assert found["sandbox_requests_in_progress", ("model", "hello")] == 0
     assert found["sandbox_queue_wait_seconds_sum", ("model", "hello")] == 0.75
     assert found["sandbox_time_to_first_byte_seconds_count", ("model", "hello")] == 3
-    assert found["sandbox_request_duration_seconds_bucket", ("le", "+Inf"), ("model", "hello"), ("route", "/models/{name}/predict")] == 3
+    assert (
+        found[
+            "sandbox_request_duration_seconds_bucket",
+            ("le", "+Inf"),
+            ("model", "hello"),
+            ("route", "/models/{name}/predict"),
+        ]
+        == 3
+    )
 
 
 async def test_held_cut_and_left_requests_are_counted(port, control, workers):
@@ -78,7 +88,10 @@ async def test_held_cut_and_left_requests_are_counted(port, control, workers):
 
 async def test_metrics_are_controls_where_control_answers(port, control, workers, state):
     async def control_answers(request, peer):
-        peer.answer(json.dumps({"path": request.path, "accept": request.headers.get("accept")}).encode(), headers="Content-Type: text/x\r\n")
+        peer.answer(
+            json.dumps({"path": request.path, "accept": request.headers.get("accept")}).encode(),
+            headers="Content-Type: text/x\r\n",
+        )
 
     served = await workers("control.sock", control_answers)
     await control.sync({})
@@ -93,7 +106,9 @@ async def test_control_gets_the_figures_every_second_and_when_it_asks(port, cont
     await control.sync({"hello": route(await workers())})
     await ask(port, "POST", "/models/hello/predict", {})
     told = await control.tell("collect")
-    assert next(each for each in told["families"] if each["name"] == "sandbox_requests_total")["series"] == [[["hello", "/models/{name}/predict", "200"], 1]]
+    assert next(each for each in told["families"] if each["name"] == "sandbox_requests_total")["series"] == [
+        [["hello", "/models/{name}/predict", "200"], 1]
+    ]
     unasked = await control.unasked.get()
     assert {each["name"] for each in unasked["families"]} == {each["name"] for each in told["families"]}
 
@@ -107,7 +122,11 @@ def test_families_of_several_gateways_are_summed():
     two.observe(("b",), 0.2)
     lists = [
         [one.family(), exposition.counter("sandbox_y_total", "y", ("m",), {("a",): 1})],
-        [two.family(), exposition.counter("sandbox_y_total", "y", ("m",), {("a",): 2, ("b",): 5}), exposition.gauge("sandbox_z", "z", (), {(): 3})],
+        [
+            two.family(),
+            exposition.counter("sandbox_y_total", "y", ("m",), {("a",): 2, ("b",): 5}),
+            exposition.gauge("sandbox_z", "z", (), {(): 3}),
+        ],
     ]
     merged = exposition.merge(json.loads(json.dumps(lists)))
     by_name = {family["name"]: family["series"] for family in merged}

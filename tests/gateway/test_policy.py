@@ -12,13 +12,36 @@ from orchestrator.gateway.envelope import Refusal
 from orchestrator.gateway.policy import Policy, RateLimit, client_key
 
 
-@pytest.mark.parametrize("host", ["localhost", "localhost:9000", "LOCALHOST:1", "127.0.0.1", "127.9.9.9:80", "[::1]", "[::1]:8080", "models.example", "Models.Example.:8080"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "localhost:9000",
+        "LOCALHOST:1",
+        "127.0.0.1",
+        "127.9.9.9:80",
+        "[::1]",
+        "[::1]:8080",
+        "models.example",
+        "Models.Example.:8080",
+    ],
+)
 async def test_loopback_and_named_hosts_are_let_in(port, control, host):
     await control.sync({}, hosts=["models.example"])
     assert (await ask(port, "GET", "/v1/models", headers={"Host": host})).status == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "192.168.1.5:8080", "[::2]", "evil.example:8080"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "192.168.1.5:8080",
+        "[::2]",
+        "evil.example:8080",
+    ],
+)
 @pytest.mark.parametrize("path", ["/models/hello/predict", "/v1/chat/completions"])
 async def test_a_rebound_host_gets_403(port, control, workers, host, path):
     worker = await workers()
@@ -34,7 +57,18 @@ async def test_beyond_loopback_addresses_are_let_in_and_names_are_not(port, cont
     assert (await ask(port, "GET", "/v1/models", headers={"Host": "evil.example"})).status == 403
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost:3000", "http://localhost:8080.evil.example", "file://", "http://[", ""])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://evil.example",
+        "null",
+        "http://localhost:3000",
+        "http://localhost:8080.evil.example",
+        "file://",
+        "http://[",
+        "",
+    ],
+)
 async def test_a_foreign_origin_gets_403(port, control, workers, origin):
     worker = await workers()
     await control.sync({"hello": route(worker)})
@@ -90,7 +124,9 @@ async def test_a_body_over_max_body_is_413_and_reaches_no_model(port, control, w
 
 async def test_a_declared_length_over_max_body_is_refused_before_it_is_sent(port, control, workers):
     await control.sync({"hello": route(await workers())})
-    reply = await raw(port, b"POST /models/hello/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n")
+    reply = await raw(
+        port, b"POST /models/hello/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n"
+    )
     assert reply.status == 413
 
 

@@ -7,7 +7,9 @@ import asyncio
 from gateway_world import ask, route, says, until
 
 
-async def test_a_request_claimed_before_a_swap_is_answered_by_its_generation_and_one_after_by_the_new(port, control, workers):
+async def test_a_request_claimed_before_a_swap_is_answered_by_its_generation_and_one_after_by_the_new(
+    port, control, workers
+):
     release = asyncio.Event()
 
     async def old(request, peer):
@@ -27,7 +29,9 @@ async def test_a_request_claimed_before_a_swap_is_answered_by_its_generation_and
     assert (first.json, first.headers["x-sandbox-generation"]) == ({"said": "old"}, "1")
 
 
-async def test_connections_to_a_retired_generation_are_closed_idle_ones_at_once_busy_ones_when_done(port, control, workers):
+async def test_connections_to_a_retired_generation_are_closed_idle_ones_at_once_busy_ones_when_done(
+    port, control, workers
+):
     release = asyncio.Event()
 
     async def old(request, peer):
@@ -130,8 +134,8 @@ async def test_200_requests_in_flight_over_many_swaps_lose_nothing(port, control
         replicas[number] = await workers(f"g{number}.sock", script(number))
         await control.route("hello", route(replicas[number], generation=number))
         active = number
-        await until(lambda: any(reply.json["said"] == active for _, reply in replies))
-        await until(lambda: replicas[active - 1].ended == len(replicas[active - 1].peers))
+        await until(lambda new=number: any(reply.json["said"] == new for _, reply in replies))
+        await until(lambda old=replicas[number - 1]: old.ended == len(old.peers))
         await replicas[number - 1].stop()
     over = True
     await asyncio.gather(*callers)
@@ -140,7 +144,9 @@ async def test_200_requests_in_flight_over_many_swaps_lose_nothing(port, control
     assert all(reply.headers["x-sandbox-generation"] == str(reply.json["said"]) for _, reply in replies)
 
 
-async def test_the_gateway_serves_on_while_control_is_away_and_takes_its_word_when_it_is_back(port, control, workers, state):
+async def test_the_gateway_serves_on_while_control_is_away_and_takes_its_word_when_it_is_back(
+    port, control, workers, state
+):
     from gateway_world import Control
 
     await control.sync({"hello": route(await workers("g1.sock", says("old")))})

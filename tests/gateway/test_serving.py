@@ -34,7 +34,10 @@ async def test_a_request_id_is_made_where_none_usable_came(port, control, worker
 
 async def test_what_a_worker_claims_to_be_does_not_reach_the_client(port, control, workers):
     async def liar(request, peer):
-        peer.answer({}, headers="X-Sandbox-Generation: 99\r\nX-Sandbox-Queue-Seconds: 0.25\r\nX-Request-ID: other\r\nConnection: x-secret\r\nX-Secret: 1\r\n")
+        peer.answer(
+            {},
+            headers="X-Sandbox-Generation: 99\r\nX-Sandbox-Queue-Seconds: 0.25\r\nX-Request-ID: other\r\nConnection: x-secret\r\nX-Secret: 1\r\n",
+        )
 
     await control.sync({"hello": route(await workers(script=liar), generation=3)})
     reply = await ask(port, "POST", "/models/hello/predict", {}, {"X-Request-ID": "mine"})
@@ -122,14 +125,19 @@ async def test_a_client_that_expects_100_continue_is_told_after_policy_passed(po
 
 async def test_the_gateways_own_pages(port, control, workers):
     worker = await workers()
-    await control.sync({"hello": route(worker, generation=4), "broken": route(state="failed", generation=None, reason="no main.py")})
+    await control.sync(
+        {"hello": route(worker, generation=4), "broken": route(state="failed", generation=None, reason="no main.py")}
+    )
     assert (await ask(port, "GET", "/health")).json["data"]["status"] == "ok"
     index = (await ask(port, "GET", "/")).json["data"]
     assert index["models"]["hello"]["predict"] == "/models/hello/predict"
     info = (await ask(port, "GET", "/models/broken/info")).json["data"]
     assert (info["state"], info["reason"], info["generation"], info["version"]) == ("failed", "no main.py", None, "1.0")
     listed = (await ask(port, "GET", "/v1/models")).json
-    assert [(each["id"], each["object"], each["generation"]) for each in listed["data"]] == [("hello", "model", 4), ("broken", "model", None)]
+    assert [(each["id"], each["object"], each["generation"]) for each in listed["data"]] == [
+        ("hello", "model", 4),
+        ("broken", "model", None),
+    ]
     assert (await ask(port, "GET", "/v1/models/hello")).json["id"] == "hello"
     head = await ask(port, "HEAD", "/health")
     assert (head.status, head.body) == (200, b"")

@@ -51,7 +51,10 @@ async def test_a_stream_that_the_worker_aborts_ends_in_an_abort(port, control, w
 
     await control.sync({"hello": route(await workers(script=cuts))})
     client = await Client.dial(port)
-    client.writer.write(b"POST /v1/chat/completions HTTP/%b\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (version.encode(), len(CHAT[2]), CHAT[2]))
+    client.writer.write(
+        b"POST /v1/chat/completions HTTP/%b\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b"
+        % (version.encode(), len(CHAT[2]), CHAT[2])
+    )
     await client.head()
     seen = await client.reader.readuntil(b"data: one\n\n")
     assert seen

@@ -1,0 +1,107 @@
+"""The process as the keeper starts it: inherits the listener, ends in order, leaves nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+
+import pytest
+from gateway_world import Client, ask, route, until
+
+
+@pytest.fixture
+async def start(state):
+    """Starts gateway processes on one listener: `await start(SANDBOX_LOG="debug")`."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    os.set_inheritable(listener.fileno(), True)
+    started = []
+
+    async def begin(**more):
+        environment = {
+            **os.environ,
+            "SANDBOX_LISTENER_FD": str(listener.fileno()),
+            "SANDBOX_STATE": state,
+            "SANDBOX_GATEWAY_WORKER": "3",
+            **more,
+        }
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "orchestrator.gateway.process"),
+            env=environment,
+            pass_fds=[listener.fileno()],
+            stderr=asyncio.subprocess.PIPE,
+        )
+        started.append(process)
+        return process, listener.getsockname()[1]
+
+    yield begin
+    listener.close()
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
+
+
+async def test_sigterm_finishes_what_is_in_flight_and_refuses_new_connections(start, control, workers, state):
+    release = asyncio.Event()
+
+    async def slow(request, peer):
+        await release.wait()
+        peer.answer({"said": "done"})
+
+    worker = await workers(script=slow)
+    process, port = await start()
+    await control.sync({"hello": route(worker)})
+    assert control.hello == {"type": "hello", "version": 1, "pid": process.pid, "worker": 3}
+    idle = await Client.dial(port)
+    idle.send("GET", "/health")
+    await idle.reply()
+    call = asyncio.create_task(ask(port, "POST", "/models/hello/predict", {}))
+    await until(lambda: worker.requests)
+    process.send_signal(signal.SIGTERM)
+    assert await idle.closed()
+    assert not call.done()
+    release.set()
+    assert (await call).json == {"said": "done"}
+    async with asyncio.timeout(20):
+        assert await process.wait() == 0
+    assert await process.stderr.read() == b""
+    await until(lambda: worker.ended == len(worker.peers))
+
+
+async def test_ctrl_c_in_the_terminal_is_not_for_the_gateway(start, control, workers):
+    process, port = await start()
+    await control.sync({"hello": route(await workers())})
+    process.send_signal(signal.SIGINT)
+    assert (await ask(port, "POST", "/models/hello/predict", {})).status == 200
+
+
+async def test_two_gateways_share_the_listener_and_one_serves_on_when_the_other_is_killed(
+    start, control, workers, state
+):
+    worker = await workers()
+    first, port = await start()
+    await control.sync({"hello": route(worker)})
+    second, _ = await start()
+    await until(lambda: control.hello["pid"] == second.pid)
+    await control.sync({"hello": route(worker)})
+    first.kill()
+    await first.wait()
+    for _ in range(5):
+        assert (await ask(port, "POST", "/models/hello/predict", {})).status == 200
+
+
+async def test_a_line_per_request_at_debug_only(start, control, workers):
+    process, port = await start(SANDBOX_LOG="debug")
+    await control.sync({"hello": route(await workers(), generation=4)})
+    await ask(port, "POST", "/models/hello/predict", {}, {"X-Request-ID": "mine"})
+    process.terminate()
+    log = (await process.communicate())[1].decode().splitlines()
+    line = next(json.loads(each.partition(": ")[2]) for each in log if "gateway.access" in each)
+    assert {key: line[key] for key in ("id", "method", "path", "model", "code", "generation")} == {
+        "id": "mine", "method": "POST", "path": "/models/hello/predict", "model": "hello", "code": 200, "generation": "4",
+    }  # fmt: skip
