@@ -30,8 +30,10 @@ from orchestrator.ports import Environment, Progress, Report
 from orchestrator.runtimes.interpreters import Interpreter, Interpreters
 
 MARKER = "environment.json"
+INSTALLER = "installer.json"
 _KEPT_LINES = 30
 _LOCK_POLL = 0.05
+_KILL_POLLS = 100
 # uv would otherwise take a project, an environment or an interpreter from where it happens to be run.
 _NOT_PASSED = ("VIRTUAL_ENV", "CONDA_PREFIX", "UV_PROJECT", "UV_WORKING_DIR", "UV_PYTHON", "PYTHONPATH", "PYTHONHOME")
 
@@ -91,7 +93,7 @@ class Environments:
         for name in os.listdir(self.root):
             # Left by builders that died (we hold the lock), or finished but without its interpreter.
             if name.startswith(f".{model.lock_hash}.") and not name.endswith(".lock"):
-                await asyncio.to_thread(folders.remove_tree, os.path.join(self.root, name))
+                await _clear(os.path.join(self.root, name))
         aside = os.path.join(self.root, f".{model.lock_hash}.{secrets.token_hex(4)}")
         try:
             await self._install(model, interpreter, aside, report)
@@ -119,14 +121,15 @@ class Environments:
     async def _install(self, model: ModelDesired, interpreter: Interpreter, aside: str, report: Report) -> None:
         report(Progress(f"creating an environment for Python {interpreter.version}"))
         command = ["venv", "--relocatable", "--no-project", "--no-config", "--python", interpreter.executable, aside]
-        await _Uv(model, report).run(command, {})
+        await _Uv(model, report).run(command, {}, None)
         if not model.requirements.text.strip():
             return
         wanted = _written(os.path.join(aside, "requirements.txt"), model.requirements.text)
         python = os.path.join(aside, "bin", "python")
         command = ["pip", "install", "--no-config", "--compile-bytecode", "--python", python, "--requirements", wanted]
         options, variables = _index(index.read())
-        await _Uv(model, report).run([*command, *options], variables)
+        await _Uv(model, report).run([*command, *options], variables, os.path.join(aside, INSTALLER))
+        os.unlink(os.path.join(aside, INSTALLER))
 
 
 class _Uv:
@@ -137,8 +140,11 @@ class _Uv:
         self._report = report
         self._last: deque[str] = deque(maxlen=_KEPT_LINES)
 
-    async def run(self, arguments: list[str], variables: Mapping[str, str]) -> None:
-        """Run uv to its end; killed with all it started where the caller is cancelled."""
+    async def run(self, arguments: list[str], variables: Mapping[str, str], record: str | None) -> None:
+        """Run uv to its end; killed with all it started where the caller is cancelled.
+
+        record: where to note who runs, for a builder that comes after our own sudden death.
+        """
         environment = {key: value for key, value in os.environ.items() if key not in _NOT_PASSED}
         environment |= {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "NO_COLOR": "1", **variables}
         process = await asyncio.create_subprocess_exec(
@@ -154,6 +160,8 @@ class _Uv:
             limit=1 << 20,
         )
         try:
+            if record is not None:
+                folders.write_json(record, {"pid": process.pid, "start_time": folders.start_time(process.pid)})
             await self._read(process)
             code = await process.wait()
         finally:
@@ -212,6 +220,19 @@ def _index(settings: index.PackageIndex) -> tuple[list[str], dict[str, str]]:
     if passed.get("proxy"):
         variables["ALL_PROXY"] = passed["proxy"]
     return options, variables
+
+
+async def _clear(aside: str) -> None:
+    """Remove what a dead builder left; an installer of its that still runs would go on writing there."""
+    installer = folders.read_json(os.path.join(aside, INSTALLER))
+    if installer is not None and folders.living(installer):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(installer["pid"], signal.SIGKILL)
+        for _ in range(_KILL_POLLS):
+            if not folders.living(installer):
+                break
+            await asyncio.sleep(_LOCK_POLL)
+    await asyncio.to_thread(folders.remove_tree, aside)
 
 
 def _written(path: str, text: str) -> str:
