@@ -37,7 +37,7 @@ class Boundary:
             raise SpecError(
                 "path-outside",
                 f"{path} leads to {real}, outside the project",
-                hint=f"add {os.path.dirname(real)} to allow_outside, or move it into the project",
+                hint=f"add {real} to allow_outside, or move it into the project",
             )
         if not os.path.exists(real):
             raise SpecError("path-missing", f"{path} does not exist", hint=f"create {absolute}, or correct the path")

@@ -65,9 +65,8 @@ def written(value: object) -> str | None:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise refusal(
-            "wrong-type", f"must be text, not {describe(value)}", "put it in quotes" if written(value) else ""
-        )
+        hint = "put it in quotes" if written(value) else "write plain text"
+        raise refusal("wrong-type", f"must be text, not {describe(value)}", hint)
     if not value or "\0" in value:
         raise refusal("bad-value", "must not be empty", "write a value or remove the key")
     return value
