@@ -68,7 +68,7 @@ class Control:
         generations = Generations(self.place.project, store, allowed=self._allowed(), read_config=resolve.model_config)
         self.auto = await self._auto(runtimes["docker"], journal)
         reader = Reader(self, runtimes, asyncio.get_running_loop())
-        watcher = Watcher()
+        watcher = Watcher(lambda message: journal.add("spec", message))
         reconciler = Reconciler(world, generations, watcher, reader.read)
         server = Server(reconciler, world, feed, self.url, self._down_finished)
         handover = Handover(os.path.join(self.place.state, "handover.sock"), self.listener, lambda: feed.pids)

@@ -5,10 +5,8 @@ It knows no process of ours and starts none. Standard library, and little of tha
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -39,6 +37,8 @@ def registry_folder() -> str:
 
 def sandbox_id(directory: str) -> str:
     """12 hex of the project folder's real path, so that two projects of one name never meet."""
+    import hashlib  # noqa: PLC0415 - with OpenSSL, two megabytes that the keeper does without
+
     return hashlib.sha256(os.fsencode(os.path.realpath(directory))).hexdigest()[:12]
 
 
@@ -112,6 +112,8 @@ def project_folder(path: str) -> str:
 
 def remove_tree(path: str) -> None:
     """Remove a folder of ours; snapshots in it are read-only, so each folder is opened for writing first."""
+    import shutil  # noqa: PLC0415 - likewise
+
     for folder, _, _ in os.walk(path):
         with suppress(OSError):
             os.chmod(folder, 0o700)

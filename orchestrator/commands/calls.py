@@ -37,7 +37,7 @@ def register(commands: Subparsers) -> None:
         echo '{"x": 5.5}' | sandbox predict hello -
         """,
     )
-    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("model", metavar="MODEL", help="the model to call")
     parser.add_argument(
         "input", nargs="+", metavar="INPUT", help="a JSON object, @FILE, - (standard input), or KEY=VALUE …"
     )

@@ -63,7 +63,7 @@ def register(commands: Subparsers, parser: Callable[[], argparse.ArgumentParser]
         sandbox completion zsh > "${fpath[1]}/_sandbox"
         """,
     )
-    completion_parser.add_argument("shell", choices=("bash", "zsh"))
+    completion_parser.add_argument("shell", choices=("bash", "zsh"), help="which shell")
 
 
 def doctor(args: argparse.Namespace, session: Session) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -61,7 +60,11 @@ class AgentLink:
 
     async def _connection(self) -> None:
         connection = sockets.connect(self._folder, "agent.sock", uid=self._uid)
-        reader, writer = await asyncio.open_unix_connection(sock=connection, limit=LONGEST_MESSAGE)
+        try:
+            reader, writer = await asyncio.open_unix_connection(sock=connection, limit=LONGEST_MESSAGE)
+        except BaseException:
+            connection.close()
+            raise
         try:
             writer.write(json.dumps({"type": "hello", "version": VERSION}).encode() + b"\n")
             while line := await reader.readline():
@@ -70,9 +73,7 @@ class AgentLink:
                     self._writer = writer
                 self._on_message(message)
         finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+            writer.transport.abort()  # nothing that is still unsent could be acted on any more
             if self._writer is writer:
                 self._writer = None
                 self._on_lost()

@@ -157,7 +157,8 @@ class Executor:
             replica.record = await self._world.runtimes[desired.runtime].start(desired, replica.place, environment)
             replica.not_enforced = replica.record.not_enforced
             self.connect(replica)
-            await asyncio.wait_for(replica.greeted.wait(), GREETING_WITHIN)
+            async with asyncio.timeout(GREETING_WITHIN):
+                await replica.greeted.wait()
         except (SandboxError, OSError, TimeoutError) as error:
             message = (
                 _with_hint(error) if isinstance(error, SandboxError) else str(error) or "its agent does not answer"
@@ -279,7 +280,8 @@ class Executor:
             await asyncio.wait([starting], timeout=GREETING_WITHIN)
         if replica.send({"type": "stop", "drain": drain, "grace": GRACE}):
             try:
-                await asyncio.wait_for(replica.ended.wait(), drain + GRACE + 1.0)
+                async with asyncio.timeout(drain + GRACE + 1.0):
+                    await replica.ended.wait()
             except TimeoutError:
                 self._world.journal.add("stop", "its agent did not end in time: killed", model=self._state.name)
         if replica.link_task is not None:

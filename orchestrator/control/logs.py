@@ -71,7 +71,8 @@ class Logs:
         """Copy until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._poked.wait(), LOOK_AGAIN)
+                async with asyncio.timeout(LOOK_AGAIN):
+                    await self._poked.wait()
             self._poked.clear()
             copied = [await self._copy(incarnation, tail) for incarnation, tail in list(self._tails.items())]
             if any(copied):

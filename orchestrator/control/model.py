@@ -101,7 +101,8 @@ class Model:
     async def _wait(self, until: float | None) -> None:
         seconds = RESYNC if until is None else max(0.0, until - time.monotonic())
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._woken.wait(), min(seconds, RESYNC))
+            async with asyncio.timeout(min(seconds, RESYNC)):
+                await self._woken.wait()
 
     def observe(self) -> ModelObserved:
         """What the planner is shown."""

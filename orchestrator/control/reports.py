@@ -215,7 +215,7 @@ class Reports:
         if found.state in {"degraded", "failed"}:
             detail = asdict(found.problem) if found.problem is not None else None
             self._world.journal.add(found.state, found.reason, model=state.name, error=detail)
-        elif found.state == "running" and before.state == "degraded":
+        elif found.state == "running" and before.state == "degraded" and not found.reason:
             self._world.journal.add("ready", "running again", model=state.name)
 
     def _route(self, found: Status) -> Route:

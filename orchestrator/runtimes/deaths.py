@@ -80,7 +80,6 @@ class _Feed:
             try:
                 client = self._connect()
                 with contextlib.closing(client):
-                    self._subscribe(client)
                     pause = RETRY_FIRST
                     self._read(client)
             except (RuntimeFailure, DockerException, requests.RequestException, OSError):
@@ -91,18 +90,19 @@ class _Feed:
                 return
             self._closed.wait(pause)
 
-    def _subscribe(self, client: docker.DockerClient) -> None:
+    def _read(self, client: docker.DockerClient) -> None:
         # Events first, list second: what dies in between is seen twice rather than never.
         filters = {**self._filters, "type": "container", "event": ["die", "oom"]}
-        self._stream = client.api.events(since=self._since, filters=filters, decode=True)
-        if self._closed.is_set():
-            self.close()
-
-    def _read(self, client: docker.DockerClient) -> None:
-        self._list(client)
-        for event in self._stream or ():
-            self._since = event["time"]
-            self._take(event)
+        stream = self._stream = client.api.events(since=self._since, filters=filters, decode=True)
+        try:
+            if not self._closed.is_set():
+                self._list(client)
+                for event in stream:
+                    self._since = event["time"]
+                    self._take(event)
+        finally:
+            # The client's own close leaves the socket of a stream that broke to the garbage collector.
+            stream._response.close()  # type: ignore[attr-defined]  # noqa: SLF001
 
     def _list(self, client: docker.DockerClient) -> None:
         found = client.api.containers(all=True, filters=self._filters)

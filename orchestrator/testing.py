@@ -1,0 +1,213 @@
+"""Fakes of the ports, held to the same contract suites as the real ones. No process is started, no image built.
+
+`FakeRuntime` answers for replicas whose agents are small servers on real unix sockets in this event loop: what a tree's
+main.py says (see `FakeAgent`) decides how its generation fares. `FakeTraffic` records what the gateways would be told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from orchestrator.errors import BuildError, RuntimeFailure
+from orchestrator.plan.types import ModelDesired, RuntimeKind
+from orchestrator.ports import Environment, Progress, ReplicaExit, ReplicaPlace, ReplicaRecord, Report, Route, Usage
+
+
+class FakeTraffic:
+    """Gateways that confirm at once. routes: what each model has now; history: every route, oldest first."""
+
+    def __init__(self) -> None:
+        self.routes: dict[str, Route] = {}
+        self.history: list[tuple[str, Route | None]] = []
+
+    async def route(self, model: str, route: Route | None) -> None:
+        if route is None:
+            self.routes.pop(model, None)
+        else:
+            self.routes[model] = route
+        self.history.append((model, route))
+
+    async def metrics(self) -> Sequence[Sequence[Mapping[str, Any]]]:
+        return []
+
+
+class FakeAgent:
+    """An agent without processes. The first line of a tree's main.py steers it:
+
+    `# syntax` and `# import` fail with that error, `# hang` never becomes ready, everything else is ready at once.
+    """
+
+    def __init__(self, place: ReplicaPlace) -> None:
+        self.place = place
+        self.workers: dict[int, dict[str, Any]] = {}
+        self.active: int | None = None
+        self.received: list[dict[str, Any]] = []
+        self._writer: asyncio.StreamWriter | None = None  # of the newest connection
+        self._serving: dict[asyncio.StreamWriter, asyncio.Event] = {}
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        path = os.path.join(self.place.sockets, "agent.sock")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        self._server = await asyncio.start_unix_server(self._serve, path)
+
+    async def end(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for writer, ended in list(self._serving.items()):
+            writer.transport.abort()
+            await ended.wait()
+
+    def tell(self, message: Mapping[str, Any]) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(json.dumps(message).encode() + b"\n")
+
+    def kill_worker(self, cause: str = "signal 9") -> None:
+        """The active worker dies."""
+        for attempt, worker in list(self.workers.items()):
+            if worker["generation"] == self.active and worker["state"] == "ready":
+                self._gone(attempt, cause)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        ended = self._serving[writer] = asyncio.Event()
+        with contextlib.suppress(OSError):
+            while line := await reader.readline():
+                message = json.loads(line)
+                self.received.append(message)
+                self._answer(message)
+        writer.transport.abort()
+        ended.set()
+        del self._serving[writer]
+
+    def _answer(self, message: Mapping[str, Any]) -> None:
+        match message["type"]:
+            case "hello":
+                listed = [{**worker, "attempt": attempt} for attempt, worker in self.workers.items()]
+                self.tell({"type": "state", "version": 1, "pid": 1, "workers": listed, "active": self.active})
+            case "load":
+                self._load(message)
+            case "activate":
+                self.active = message["generation"]
+                self.tell({"type": "activated", "generation": self.active})
+            case "kill" | "retire":
+                self._gone(message["attempt"], "killed" if message["type"] == "kill" else "exit 0")
+            case "stop":
+                self.workers.clear()
+                self._ending = asyncio.create_task(self.end())
+
+    def _load(self, message: Mapping[str, Any]) -> None:
+        number, attempt = message["generation"], message["attempt"]
+        socket = f"g{number}-{attempt}.sock"
+        with open(os.path.join(self.place.generations, message["tree"], "main.py"), encoding="utf-8") as file:
+            first = file.readline().strip()
+        self.workers[attempt] = {"generation": number, "state": "loading", "socket": socket, "pid": 1000 + attempt}
+        if first in {"# syntax", "# import"}:
+            kind = "SyntaxError" if first == "# syntax" else "ImportError"
+            del self.workers[attempt]
+            error = {"type": kind, "message": "as asked", "file": "main.py", "line": 1, "traceback": ""}
+            self.tell({"type": "failed", "generation": number, "attempt": attempt, "phase": "import", "error": error})
+        elif first != "# hang":
+            self.workers[attempt]["state"] = "ready"
+            ready = {"type": "ready", "generation": number, "attempt": attempt, "socket": socket, "pid": 1000 + attempt}
+            self.tell({**ready, "phases": {"fork": 0.001}, "imports": [], "info": {}})
+
+    def _gone(self, attempt: int, cause: str) -> None:
+        worker = self.workers.pop(attempt, None)
+        if worker is not None:
+            number = worker["generation"]
+            self.tell({"type": "exited", "generation": number, "attempt": attempt, "cause": cause, "cut": 0})
+
+
+class FakeRuntime:
+    """A runtime of `FakeAgent`s. unbuildable: lock hashes whose environment fails to build."""
+
+    def __init__(self, kind: RuntimeKind = "process", *, revivable: bool = True) -> None:
+        self.kind: RuntimeKind = kind
+        self.revivable = revivable
+        self.unbuildable: set[str] = set()
+        self.builds: list[str] = []
+        self.agents: dict[str, FakeAgent] = {}
+        self.records: dict[str, ReplicaRecord] = {}
+        self._exits: asyncio.Queue[ReplicaExit] = asyncio.Queue()
+
+    async def check(self) -> None:
+        return
+
+    async def interpreter(self, python: str) -> str:
+        return f"fake-{python or '3.11'}"
+
+    async def prepare(self, model: ModelDesired, report: Report) -> Environment:
+        if model.lock_hash in self.unbuildable:
+            raise BuildError("no matching distribution", log=("ERROR: no matching distribution",))
+        if model.lock_hash not in self.builds:
+            report(Progress("building"))
+            self.builds.append(model.lock_hash)
+        return Environment(model.lock_hash, f"fake:{model.lock_hash}", "3.11.7")
+
+    def data_target(self, model: ModelDesired) -> str | None:
+        data = os.path.join(model.path, "data")
+        return data if os.path.isdir(data) else None
+
+    async def start(self, model: ModelDesired, place: ReplicaPlace, environment: Environment) -> ReplicaRecord:
+        if environment.lock_hash != model.lock_hash:
+            raise RuntimeFailure("start", "the environment is not the model's")
+        agent = self.agents.get(place.incarnation) or FakeAgent(place)
+        self.agents[place.incarnation] = agent
+        await agent.start()
+        record = ReplicaRecord(
+            model=model.name,
+            index=place.index,
+            incarnation=place.incarnation,
+            runtime=self.kind,
+            replica_hash=model.replica_hash,
+            lock_hash=model.lock_hash,
+            folder=place.folder,
+            sockets=place.sockets,
+            uid=os.getuid(),
+            alive=True,
+            python=environment.python,
+            pid=os.getpid(),
+        )
+        self.records[place.incarnation] = record
+        return record
+
+    async def stop(self, replica: ReplicaRecord, grace: float) -> None:
+        del grace
+        agent = self.agents.pop(replica.incarnation, None)
+        if agent is not None:
+            await agent.end()
+        self.records.pop(replica.incarnation, None)
+        await asyncio.to_thread(shutil.rmtree, replica.folder, ignore_errors=True)
+
+    async def list(self) -> Sequence[ReplicaRecord]:
+        return list(self.records.values())
+
+    async def exits(self) -> AsyncIterator[ReplicaExit]:
+        while True:
+            yield await self._exits.get()
+
+    async def kill_agent(self, incarnation: str) -> None:
+        """An agent dies; with it its workers, unless it can be revived."""
+        agent = self.agents[incarnation]
+        await agent.end()
+        if not self.revivable:
+            agent.workers.clear()
+        self._exits.put_nowait(ReplicaExit(incarnation, "signal 9"))
+
+    async def usage(self, replica: ReplicaRecord) -> Usage | None:
+        return Usage(1.0, 1024, 1) if replica.incarnation in self.records else None
+
+    async def remove_images(self) -> None:
+        return
+
+    async def close(self) -> None:
+        return

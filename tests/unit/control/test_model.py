@@ -1,0 +1,188 @@
+"""One model's loop against fakes: what a person does to it, and what the gateways are told."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.unit.control.conftest import GOOD, Bench
+
+
+async def test_a_model_becomes_ready_and_is_routed(bench: Bench) -> None:
+    await bench.begin()
+    await bench.until_state("running")
+    route = bench.traffic.routes["hello"]
+    assert route.generation == 1
+    assert len(route.upstreams) == 1
+    assert bench.runtime.builds == ["lock-1"]
+
+
+async def test_a_save_swaps_to_a_new_generation_and_retires_the_old(bench: Bench) -> None:
+    await bench.begin()
+    await bench.until_live(1)
+    await bench.save("def predict(x): return 2 * x\n")
+    await bench.until_live(2)
+    await bench.until(lambda state: all(len(each.workers) == 1 for each in state.replicas.values()))
+    assert any("g2" in line for line in bench.events("reload"))
+
+
+async def test_a_broken_edit_keeps_the_last_good_generation_serving(bench: Bench) -> None:
+    await bench.begin()
+    await bench.until_live(1)
+    await bench.save("# syntax\n")
+    state = await bench.until_state("degraded")
+    assert state.status.reason == "SyntaxError main.py:1 as asked"
+    route = bench.traffic.routes["hello"]
+    assert (route.generation, route.state) == (1, "degraded")
+    assert route.error is not None
+    assert route.error["file"] == "main.py"
+    await bench.save(GOOD + "\n")
+    await bench.until_live(3)
+    assert (await bench.until_state("running")).status.problem is None
+
+
+async def test_a_model_that_never_worked_is_failed_and_comes_up_when_mended(bench: Bench) -> None:
+    await bench.begin("# import\n")
+    state = await bench.until_state("failed")
+    assert "ImportError main.py:1" in state.status.reason
+    await bench.save(GOOD)
+    await bench.until_state("running")
+
+
+async def test_saves_faster_than_load_still_land(bench: Bench) -> None:
+    await bench.begin()
+    await bench.until_live(1)
+    for at in range(5):
+        await bench.save(f"# hang\n# {at}\n")
+    await bench.save(GOOD + "# last\n")
+    agent = next(iter(bench.runtime.agents.values()))
+    await bench.until(lambda state: state.superseded >= 2)
+    for attempt, worker in list(agent.workers.items()):
+        if worker["state"] == "loading":  # the one that was let finish, finishes
+            worker["state"] = "ready"
+            ready = {"type": "ready", "generation": worker["generation"], "attempt": attempt}
+            agent.tell({**ready, "socket": worker["socket"], "pid": 1, "phases": {}, "imports": [], "info": {}})
+    await bench.until(
+        lambda state: state.routed is not None
+        and state.wanted is not None
+        and state.routed.generation == state.wanted.number
+    )
+    kills = [each for each in agent.received if each["type"] == "kill"]
+    assert len(kills) <= 4
+
+
+async def test_a_missing_main_py_is_told_and_keeps_serving(bench: Bench) -> None:
+    await bench.begin()
+    await bench.until_live(1)
+    (bench.path / "main.py").unlink()
+    await bench.model.source.look(["main.py"])
+    state = await bench.until_state("degraded")
+    assert "main.py" in state.status.reason
+    assert bench.traffic.routes["hello"].upstreams
+    await bench.save(GOOD)
+    await bench.until_state("running")
+
+
+async def test_changed_requirements_build_beside_the_one_that_serves(bench: Bench) -> None:
+    await bench.begin()
+    await bench.until_live(1)
+    before = set(bench.model.state.replicas)
+    bench.want(lock_hash="lock-2", replica_hash="1:b")
+    await bench.until(lambda state: state.routed is not None and state.routed.replica_hash == "1:b")
+    await bench.until(lambda state: not before & set(state.replicas))
+    answered = [bool(route and route.upstreams) for _, route in bench.traffic.history]
+    assert all(answered[answered.index(True) :]), "the route was empty for a moment"
+
+
+async def test_a_failed_build_degrades_and_says_what_the_installer_said(bench: Bench) -> None:
+    await bench.begin()
+    await bench.until_live(1)
+    bench.runtime.unbuildable.add("lock-2")
+    bench.want(lock_hash="lock-2", replica_hash="1:b")
+    state = await bench.until_state("degraded")
+    assert state.status.problem is not None
+    assert "no matching distribution" in state.status.problem.traceback
+    assert bench.traffic.routes["hello"].upstreams
+    bench.want(lock_hash="lock-1", replica_hash="1:a")
+    await bench.until_state("running")
+
+
+async def test_a_dead_worker_is_loaded_again(bench: Bench) -> None:
+    await bench.begin()
+    await bench.until_live(1)
+    next(iter(bench.runtime.agents.values())).kill_worker()
+    await bench.until(lambda state: state.restarts == 1)
+    await bench.until_live(1)
+    assert any("signal 9" in line for line in bench.events("exit"))
+
+
+async def test_a_dead_agent_is_revived_and_its_worker_serves_on(bench: Bench) -> None:
+    await bench.begin()
+    await bench.until_live(1)
+    incarnation = next(iter(bench.runtime.agents))
+    exits = asyncio.create_task(anext(bench.runtime.exits()))
+    await bench.runtime.kill_agent(incarnation)
+    assert bench.model.ended(await exits)
+    assert bench.traffic.routes["hello"].upstreams
+    await bench.until(lambda state: state.replicas[incarnation].state == "up")
+    assert [each.attempt for each in bench.model.state.replicas[incarnation].workers.values()] == [1]
+
+
+async def test_replicas_follow_their_number(bench: Bench) -> None:
+    await bench.begin()
+    await bench.until_live(1)
+    bench.want(replicas=3)
+    await bench.until(lambda state: state.routed is not None and len(state.routed.upstreams) == 3)
+    bench.want(replicas=1)
+    await bench.until(lambda state: len(state.replicas) == 1 and len(state.routed.upstreams) == 1)
+
+
+async def test_a_new_control_adopts_and_restarts_nothing(bench: Bench) -> None:
+    await bench.begin()
+    await bench.until_live(1)
+    await bench.save(GOOD + "# two\n")
+    await bench.until_live(2)
+    await bench.model.close()
+    incarnation = next(iter(bench.runtime.agents))
+    loads = [each for each in bench.runtime.agents[incarnation].received if each["type"] == "load"]
+
+    bench.model = bench.make_model()
+    await bench.model.adopt(bench.wish, await bench.runtime.list())
+    bench.model.want(bench.wish, ())
+    bench.model.start()
+    await bench.model.source.look(None)
+    await bench.until_state("running")
+    assert list(bench.model.state.replicas) == [incarnation]
+    assert bench.model.state.routed is not None
+    assert bench.model.state.routed.generation == 2
+    after = [each for each in bench.runtime.agents[incarnation].received if each["type"] == "load"]
+    assert after == loads
+
+
+async def test_reload_makes_a_new_generation_of_the_same_content(bench: Bench) -> None:
+    await bench.begin()
+    await bench.until_live(1)
+    await bench.model.reload()
+    await bench.until_live(2)
+
+
+async def test_mode_replace_gives_each_generation_its_own_replicas(bench: Bench) -> None:
+    from orchestrator.plan.types import ReloadPolicy
+
+    bench.wish = bench.wish.__class__(
+        **{**{f: getattr(bench.wish, f) for f in bench.wish.__slots__}, "reload": ReloadPolicy(mode="replace")}
+    )
+    await bench.begin()
+    await bench.until_live(1)
+    first = set(bench.model.state.replicas)
+    await bench.save(GOOD + "# two\n")
+    await bench.until_live(2)
+    await bench.until(lambda state: not first & set(state.replicas))
+
+
+async def test_stopping_leaves_nothing(bench: Bench) -> None:
+    await bench.begin()
+    await bench.until_live(1)
+    await bench.model.stop(1.0)
+    assert not bench.runtime.agents
+    assert not list((bench.folder / "r").iterdir())
+    assert "hello" not in bench.traffic.routes

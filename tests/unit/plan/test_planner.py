@@ -1,0 +1,253 @@
+"""The planner, rule by rule: what it is shown and what it answers. No machine, no clock."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from orchestrator.plan.actions import describe
+from orchestrator.plan.observed import ModelObserved, Problem, ReplicaObserved, Routed, WorkerObserved
+from orchestrator.plan.planner import plan
+from orchestrator.plan.types import Generation, ModelDesired, ReloadPolicy, Serving
+
+NEW, OLD = "1:new", "1:old"
+WISH = ModelDesired(name="m", path="/m", runtime="process", lock_hash="lock", replica_hash=NEW)
+G1 = Generation("m", 1, "c1", "tree-1", changed=("main.py",))
+G2 = Generation("m", 2, "c2", "tree-2", changed=("main.py",))
+BROKEN = Problem("SyntaxError", "invalid syntax", "main.py", 3)
+READY = {"lock": "ready"}
+
+
+def worker(generation: int, attempt: int = 1, state: str = "ready", since: float = 0.0) -> WorkerObserved:
+    return WorkerObserved(generation, attempt, state, since)  # type: ignore[arg-type]
+
+
+def replica(
+    name: str, *workers: WorkerObserved, index: int = 0, hash_: str = NEW, state: str = "up", revivable: bool = True
+) -> ReplicaObserved:
+    return ReplicaObserved(name, index, hash_, state, workers, Serving(), revivable)  # type: ignore[arg-type]
+
+
+def routed(generation: int, *upstreams: tuple[str, int], hash_: str = NEW) -> Routed:
+    return Routed(generation, hash_, frozenset(upstreams))
+
+
+def lines(desired: ModelDesired | None, observed: ModelObserved, now: float = 100.0) -> list[str]:
+    return [describe(action) for action in plan(desired, observed, now).actions]
+
+
+def seen(**fields: object) -> ModelObserved:
+    return ModelObserved(**{"wanted": G1, "environments": READY, **fields})  # type: ignore[arg-type]
+
+
+SERVING_G1 = {"good": G1, "routed": routed(1, ("a", 1))}
+
+CASES = {
+    "nothing is done before the directory was read": (WISH, seen(wanted=None, environments={}), []),
+    "the environment is built first": (
+        WISH,
+        seen(environments={}),
+        ["build lock: no environment for these requirements yet"],
+    ),
+    "nothing starts while it builds": (WISH, seen(environments={"lock": "building"}), []),
+    "a failed build is left until something changes": (WISH, seen(environments={"lock": "failed"}), []),
+    "a model waits for its dependencies": (WISH, seen(environments={}, blocked=("db",)), []),
+    "each missing replica is started": (
+        replace(WISH, replicas=2),
+        seen(replicas=(replica("a", worker(1, state="loading")),)),
+        ["start replica 1: not there"],
+    ),
+    "a start that failed waits for its back-off": (WISH, seen(retry_at={"start:0": 101.0}), []),
+    "a connected replica loads what is wanted": (
+        WISH,
+        seen(replicas=(replica("a"),)),
+        ["load g1 on a: first start"],
+    ),
+    "a replica that is not connected is left alone": (WISH, seen(replicas=(replica("a", state="starting"),)), []),
+    "the first ready replica answers at once": (
+        replace(WISH, replicas=2),
+        seen(replicas=(replica("a", worker(1)), replica("b", worker(1, state="loading"), index=1))),
+        ["swap to g1 on a-1: ready"],
+    ),
+    "a second one joins": (
+        replace(WISH, replicas=2),
+        seen(replicas=(replica("a", worker(1)), replica("b", worker(1), index=1)), **SERVING_G1),
+        ["swap to g1 on a-1, b-1: a worker joined"],
+    ),
+    "what is as wanted needs nothing": (WISH, seen(replicas=(replica("a", worker(1)),), **SERVING_G1), []),
+    "an edit is loaded beside the one that serves": (
+        WISH,
+        seen(wanted=G2, replicas=(replica("a", worker(1)),), **SERVING_G1),
+        ["load g2 on a: main.py"],
+    ),
+    "a new generation waits until it is ready everywhere": (
+        replace(WISH, replicas=2),
+        seen(
+            wanted=G2,
+            good=G1,
+            routed=routed(1, ("a", 1), ("b", 1)),
+            replicas=(
+                replica("a", worker(1), worker(2, 2)),
+                replica("b", worker(1), worker(2, 2, "loading", since=99.0), index=1),
+            ),
+        ),
+        [],
+    ),
+    "past load_timeout those that are ready are swapped to": (
+        replace(WISH, replicas=2, load_timeout=10.0),
+        seen(
+            wanted=G2,
+            good=G1,
+            routed=routed(1, ("a", 1), ("b", 1)),
+            replicas=(
+                replica("a", worker(1), worker(2, 2, since=80.0)),
+                replica("b", worker(1), worker(2, 2, "loading", since=80.0), index=1),
+            ),
+        ),
+        ["swap to g2 on a-2: ready"],
+    ),
+    "the old worker is retired once the gateways have confirmed": (
+        WISH,
+        seen(wanted=G2, good=G2, routed=routed(2, ("a", 2)), replicas=(replica("a", worker(1), worker(2, 2)),)),
+        ["retire g1-1 on a: replaced"],
+    ),
+    "a rejected edit leaves the last good one serving": (
+        WISH,
+        seen(wanted=G2, rejected={(2, NEW): BROKEN}, replicas=(replica("a", worker(1)),), **SERVING_G1),
+        [],
+    ),
+    "a newer edit kills the candidate of an older one": (
+        WISH,
+        seen(
+            wanted=Generation("m", 3, "c3", "tree-3", changed=("main.py",)),
+            replicas=(replica("a", worker(1), worker(2, 2, "loading")),),
+            **SERVING_G1,
+        ),
+        ["kill g2-2 on a: g3 is newer", "load g3 on a: main.py"],
+    ),
+    "but not more than twice in a row": (
+        WISH,
+        seen(
+            wanted=Generation("m", 3, "c3", "tree-3"),
+            superseded=2,
+            replicas=(replica("a", worker(1), worker(2, 2, "loading")),),
+            **SERVING_G1,
+        ),
+        [],
+    ),
+    "a worker that died is loaded again, and leaves the route at once": (
+        WISH,
+        seen(replicas=(replica("a"),), **SERVING_G1),
+        ["load g1 on a: its worker ended", "swap to g1 on nothing: a worker ended"],
+    ),
+    "after its back-off": (
+        WISH,
+        seen(replicas=(replica("a"),), good=G1, routed=routed(1), retry_at={"load:a": 100.5}),
+        [],
+    ),
+    "unless the restart policy forbids it": (
+        WISH,
+        seen(replicas=(replica("a"),), good=G1, routed=routed(1), halted=frozenset({("a", 1)})),
+        [],
+    ),
+    "a changed specification gets a replica beside the old one": (
+        WISH,
+        seen(good=G1, routed=routed(1, ("a", 1), hash_=OLD), replicas=(replica("a", worker(1), hash_=OLD),)),
+        ["start replica 0: its specification changed"],
+    ),
+    "the old one serves until the new one is ready": (
+        WISH,
+        seen(
+            good=G1,
+            routed=routed(1, ("a", 1), hash_=OLD),
+            replicas=(replica("a", worker(1), hash_=OLD), replica("b", worker(1, state="loading"))),
+        ),
+        [],
+    ),
+    "then it is swapped": (
+        WISH,
+        seen(
+            good=G1,
+            routed=routed(1, ("a", 1), hash_=OLD),
+            replicas=(replica("a", worker(1), hash_=OLD), replica("b", worker(1))),
+        ),
+        ["swap to g1 on b-1: ready"],
+    ),
+    "and stopped": (
+        WISH,
+        seen(
+            good=G1,
+            routed=routed(1, ("b", 1)),
+            replicas=(replica("a", worker(1), hash_=OLD), replica("b", worker(1))),
+        ),
+        ["stop a: replaced"],
+    ),
+    "an edit made while the new environment builds goes to the old replicas at once": (
+        WISH,
+        seen(
+            wanted=G2,
+            environments={"lock": "building"},
+            good=G1,
+            routed=routed(1, ("a", 1), hash_=OLD),
+            replicas=(replica("a", worker(1), hash_=OLD),),
+        ),
+        ["load g2 on a: main.py"],
+    ),
+    "a replica too many leaves the route, then goes": (
+        WISH,
+        seen(
+            good=G1,
+            routed=routed(1, ("a", 1), ("b", 1)),
+            replicas=(replica("a", worker(1)), replica("b", worker(1), index=1)),
+        ),
+        ["swap to g1 on a-1: a worker ended"],
+    ),
+    "a dead agent is revived, its workers stay in the route": (
+        WISH,
+        seen(replicas=(replica("a", worker(1), state="dead"),), **SERVING_G1),
+        ["revive a: its agent ended"],
+    ),
+    "a dead container is removed and started again": (
+        WISH,
+        seen(replicas=(replica("a", state="dead", revivable=False),), **SERVING_G1),
+        ["stop a: its agent ended", "start replica 0: not there", "swap to g1 on nothing: a worker ended"],
+    ),
+    "new limits are sent": (
+        replace(WISH, serving=Serving(concurrency=2)),
+        seen(replicas=(replica("a", worker(1)),), **SERVING_G1),
+        ["configure a: limits changed"],
+    ),
+    "no more than max_draining generations drain at once": (
+        replace(WISH, reload=ReloadPolicy(max_draining=1)),
+        seen(
+            wanted=Generation("m", 3, "c3", "tree-3"),
+            good=G2,
+            routed=routed(2, ("a", 2)),
+            replicas=(replica("a", worker(1, 1, "draining"), worker(2, 2)),),
+        ),
+        [],
+    ),
+    "an unwanted model is stopped": (None, seen(replicas=(replica("a", worker(1)),)), ["stop a: no longer wanted"]),
+}
+
+
+@pytest.mark.parametrize("case", CASES, ids=list(CASES))
+def test_plan(case: str) -> None:
+    desired, observed, expected = CASES[case]
+    assert lines(desired, observed) == expected
+
+
+def test_a_plan_that_only_waits_says_until_when() -> None:
+    assert plan(WISH, seen(retry_at={"start:0": 101.5}), 100.0).wake_at == 101.5
+
+
+def test_gateways_never_go_back_while_the_newer_generation_answers() -> None:
+    back = seen(
+        wanted=G2,
+        good=G2,
+        routed=routed(2, ("a", 2)),
+        rejected={(2, NEW): BROKEN},
+        replicas=(replica("a", worker(1), worker(2, 2)),),
+    )
+    assert not any(line.startswith("swap to g1") for line in lines(WISH, back))
