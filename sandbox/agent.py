@@ -22,6 +22,7 @@ from sandbox.orders import well_formed
 from sandbox.output import Capture, Echo, LogFile
 from sandbox.peer import Peer
 from sandbox.roster import Key, Roster
+from sandbox.spares import Spares
 
 SOCKET = "agent.sock"
 _LOGGED_SECONDS = 0.05
@@ -54,8 +55,17 @@ class Agent:
         self._echo = Echo() if os.getpid() == 1 else None
         self._nursery = Nursery(self._loop, self._zygote_capture, self._zygote_changed)
         self._brood = Children(self._loop, self._nursery.look, lambda: not self._nursery.busy)
+        self._spares = Spares(self._loop, self._brood, self._nursery, self._capture, config["cpus"])
         self._replica = Replica(
-            self._loop, self._brood, self._nursery, config, self._sockets, self._report, self._capture, self._oom_kills
+            loop=self._loop,
+            brood=self._brood,
+            nursery=self._nursery,
+            spares=self._spares,
+            config=config,
+            sockets=self._sockets,
+            report=self._report,
+            capture=self._capture,
+            oom_kills=self._oom_kills,
         )
         self._attempts: Dict[Key, Attempt] = {}
         self._active: Optional[Key] = None
@@ -218,14 +228,17 @@ class Agent:
 
     # Attempts
 
-    def _changed(self, _attempt: Attempt) -> None:
+    def _changed(self, attempt: Attempt) -> None:
         self._record()
+        if attempt.state == "ready":
+            self._spares.refill()
 
     def _ended(self, attempt: Attempt) -> None:
         del self._attempts[attempt.key]
         if attempt.key == self._active:
             self._active = None
         self._record()
+        self._spares.refill()
         if self._stopping and not self._attempts:
             self._leave()
 
@@ -263,6 +276,7 @@ class Agent:
     # Zygotes and output
 
     def _zygote_changed(self, state: Dict[str, Any]) -> None:
+        self._spares.look(state)
         self._report({"type": "zygote", **state})
 
     def _zygote_capture(self, fd: int, stream: str) -> Capture:
@@ -306,6 +320,7 @@ class Agent:
     def _leave(self) -> None:
         """Nothing serves any more: end the zygotes and what else is left, then this."""
         self._nursery.close()
+        self._spares.close()
         self._loop.later(_LAST_GRACE, self._loop.stop)
         self._nursery.when_gone(lambda: self._brood.settle(self._depart))
 

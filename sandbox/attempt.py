@@ -19,6 +19,7 @@ from sandbox.nursery import Nursery
 from sandbox.output import Capture
 from sandbox.peer import Peer
 from sandbox.roster import Key
+from sandbox.spares import Spares
 
 CHECK_SECONDS = 10.0
 OOM_SCORES = {"active": 200, "draining": 700}
@@ -36,6 +37,7 @@ class Replica(NamedTuple):
     loop: Loop
     brood: Children
     nursery: Nursery
+    spares: Spares
     config: Dict[str, Any]
     sockets: int
     report: Callable[[wire.Message], None]
@@ -226,6 +228,11 @@ class Attempt:
         self._began = started
         if self._killed:
             self._end("killed")
+            return
+        waiting = None if mode == "spawn" else self._replica.spares.take(job, self.key[0], hear, ended)
+        if waiting is not None:
+            self.child = waiting
+            self._has_child("fork")
             return
         pipes = Pipes()
 

@@ -9,7 +9,7 @@ import os
 import signal
 from typing import Callable, List, Optional
 
-from sandbox import children, trace, wire
+from sandbox import children, start, trace, wire
 from sandbox.loop import Loop
 from sandbox.output import Capture
 from sandbox.peer import Peer
@@ -42,7 +42,7 @@ class Child:
         self._pidfd = os.pidfd_open(pid)
         self._captures = captures
         self._trace = trace_fd
-        self._ended = ended
+        self.ended = ended
         self._peer = peer
         peer.receive, peer.closed = receive, self._speechless
         for capture in captures:
@@ -55,6 +55,21 @@ class Child:
     def adopted(self) -> None:
         """It is the child of an agent that died."""
         self._loop.reading(self._pidfd, self._vanished)
+
+    def employ(
+        self, job: start.Job, generation: int, receive: Callable[[wire.Message], None], ended: Callable[[str], None]
+    ) -> bool:
+        """Give a waiting child its job; False where it cannot take it any more."""
+        job_fd = start.write_job(job)
+        try:
+            if not self._peer.send_descriptor(job_fd):
+                return False
+        finally:
+            os.close(job_fd)
+        self._peer.receive, self.ended = receive, ended
+        for capture in self._captures:
+            capture.generation = generation
+        return True
 
     def send(self, message: wire.Message) -> None:
         self._peer.send(message)
@@ -92,7 +107,7 @@ class Child:
         for capture in self._captures:
             self._loop.forget(capture.fd)
             capture.finish()
-        self._ended(cause)
+        self.ended(cause)
         if self._trace is not None:
             os.close(self._trace)
             self._trace = None

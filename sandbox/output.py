@@ -100,7 +100,7 @@ class Capture:
     ) -> None:
         os.set_blocking(fd, False)
         self.fd = fd
-        self._generation = generation
+        self.generation = generation
         self._stream = stream
         self._log = log
         self._written = written
@@ -125,7 +125,7 @@ class Capture:
 
     def _put(self, lines: List[str]) -> None:
         if lines:
-            self._log.write(self._generation, self._stream, lines)
+            self._log.write(self.generation, self._stream, lines)
             self._written(lines)
 
 

@@ -47,6 +47,13 @@ class Peer:
         if len(self._unsent) > BACKLOG:
             self._end(f"{len(self._unsent)} bytes were not read")
 
+    def send_descriptor(self, fd: int) -> bool:
+        """Send one byte that carries `fd`; False where the other end is gone. Only before anything else was sent."""
+        try:
+            return self._sock is not None and socket.send_fds(self._sock, [b"!"], [fd]) == 1
+        except OSError:
+            return False
+
     def drain(self) -> None:
         """Read whatever has already arrived, now."""
         while self._sock is not None and self._read():

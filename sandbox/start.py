@@ -49,24 +49,34 @@ def read_job(fd: int) -> Job:
 
 
 def run(job: Job, ends: Ends, setters: Sequence[blas.Setter] = ()) -> None:
-    """Become what the job says, and return when that has ended. setters: see `blas.setters`."""
+    """Become what the job says, and return when that has ended. setters: see `blas.setters`.
+
+    "kind" is "check", "worker", or "wait": get ready to be either, then do the job that comes over the channel.
+    """
     _settle(ends)
     channel = socket.socket(fileno=ends.channel)
+    if job["kind"] != "check":
+        trace.arm(ends.trace)
+        os.environ.clear()
+        os.environ.update(job["environment"])
+        blas.restore(list(setters), os.environ, job["cpus"])
+        _reseed()
+        gc.enable()
+        sys.dont_write_bytecode = True
+    if job["kind"] == "wait":
+        # One byte with a descriptor and no line, so that nothing meant for the worker is read here.
+        data, fds, _, _ = socket.recv_fds(channel, 1, 1)
+        if not data:
+            return
+        job = read_job(fds[0])
     if job["kind"] == "check":
         from sandbox import checker
 
         checker.run(job, channel)
-        return
-    trace.arm(ends.trace)
-    os.environ.clear()
-    os.environ.update(job["environment"])
-    blas.restore(list(setters), os.environ, job["cpus"])
-    _reseed()
-    gc.enable()
-    sys.dont_write_bytecode = True
-    from sandbox import worker
+    else:
+        from sandbox import worker
 
-    worker.run({**job["assignment"], "output": [ends.out_read, ends.err_read]}, channel)
+        worker.run({**job["assignment"], "output": [ends.out_read, ends.err_read]}, channel)
 
 
 def _settle(ends: Ends) -> None:
