@@ -29,7 +29,7 @@ from orchestrator.control.world import World
 from orchestrator.errors import EXIT_FAILURE, SandboxError
 from orchestrator.plan.types import Desired, GatewayDesired, RuntimeKind
 from orchestrator.ports import Runtime
-from orchestrator.runtimes.docker import DockerRuntime, probe
+from orchestrator.runtimes.docker import DockerRuntime
 from orchestrator.runtimes.process import ProcessRuntime
 from orchestrator.spec import load, resolve
 from orchestrator.store import Store
@@ -110,12 +110,12 @@ class Control:
 
     async def _auto(self, docker: Runtime, journal: Journal) -> RuntimeKind:
         """Decide what `runtime: auto` means here; one line says why it is not docker."""
-        del docker
-        reason = await asyncio.to_thread(probe)
-        if reason is None:
-            return "docker"
-        journal.add("spec", f"runtime: process ({reason})", runtime="process", reason=reason)
-        return "process"
+        try:
+            await docker.check()
+        except SandboxError as error:
+            journal.add("spec", f"runtime: process ({error.message})", runtime="process", reason=error.message)
+            return "process"
+        return "docker"
 
     def _policy(self) -> dict[str, Any]:
         gateway = self.gateway

@@ -58,21 +58,25 @@ class Meters:
 
 def states(rows: Mapping[str, State]) -> Family:
     """`sandbox_model_state`: 1 for the state that a model is in, 0 for the others."""
-    series = {(model, state): float(state == current) for model, current in rows.items() for state in STATES}
+    series: dict[tuple[str, ...], float] = {
+        (model, state): float(state == current) for model, current in rows.items() for state in STATES
+    }
     return gauge("sandbox_model_state", "1 for the state that the model is in.", ("model", "state"), series)
 
 
 def infos(rows: Iterable[tuple[str, int | None, str, str]]) -> Family:
     """`sandbox_model_info`: rows of model, generation, runtime, python."""
     labels = ("model", "generation", "runtime", "python")
-    series = {(model, str(number or ""), runtime, python): 1.0 for model, number, runtime, python in rows}
+    series: dict[tuple[str, ...], float] = {
+        (model, str(number or ""), runtime, python): 1.0 for model, number, runtime, python in rows
+    }
     return gauge("sandbox_model_info", "What runs: generation, runtime and Python of a model.", labels, series)
 
 
 def usages(rows: Mapping[str, Usage]) -> list[Family]:
     """CPU and memory by model, replicas summed."""
-    cpu = {(model,): usage.cpu_seconds for model, usage in rows.items()}
-    memory = {(model,): float(usage.memory) for model, usage in rows.items()}
+    cpu: dict[tuple[str, ...], float] = {(model,): usage.cpu_seconds for model, usage in rows.items()}
+    memory: dict[tuple[str, ...], float] = {(model,): float(usage.memory) for model, usage in rows.items()}
     return [
         counter("sandbox_model_cpu_seconds_total", "CPU time of the replicas that run now.", ("model",), cpu),
         gauge("sandbox_model_memory_bytes", "Memory of the replicas, without page cache.", ("model",), memory),

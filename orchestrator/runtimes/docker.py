@@ -23,9 +23,10 @@ from orchestrator.image.claims import claim, release
 from orchestrator.image.engine import EngineTraits, base_name, check_base, connect, find_socket, refusals
 from orchestrator.plan.types import ModelDesired, RuntimeKind
 from orchestrator.ports import Environment, Progress, ReplicaExit, ReplicaPlace, ReplicaRecord, Report, Usage
-from orchestrator.runtimes.container import Blueprint, User, blueprint, record, replica_filter, usage
+from orchestrator.runtimes.container import ROOT, Blueprint, User, blueprint, record, replica_filter, usage
 from orchestrator.runtimes.deaths import deaths
 from orchestrator.runtimes.networks import Networks
+from orchestrator.spec.resolve import data_dir
 
 CALLS_AT_ONCE = 16
 START_DEADLINE = 30.0
@@ -107,6 +108,10 @@ class DockerRuntime:
             return environment
 
         return await in_background(make, f"build {model.name}")
+
+    def data_target(self, model: ModelDesired) -> str | None:
+        """The path under which a container sees the model's data folder; None where it has none."""
+        return f"{ROOT}/data" if data_dir(model.path) is not None else None
 
     async def start(self, model: ModelDesired, place: ReplicaPlace, environment: Environment) -> ReplicaRecord:
         """Create and start the container; return once the agent's socket is there.
