@@ -23,7 +23,7 @@ def lock_hash(requirements: Requirements, runtime: RuntimeKind, interpreter: str
             "requirements": requirements.text,
             "constraints": requirements.constraints,
             "runtime": runtime,
-            
+            "interpreter": interpreter,
             "platform": platform,
             "system": [],
         }

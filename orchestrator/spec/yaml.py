@@ -162,7 +162,7 @@ class Document:
                 )
             if key.tag != f"{_TAG}merge":
                 own[key.value] = (key, value)
-        return {**{name: entry for name, entry in merged.items() if name not in own}, **own}
+        return {**merged, **own}
 
     def _merge_sources(self, value: Node) -> list[MappingNode]:
         sources = value.value if isinstance(value, SequenceNode) else [value]

@@ -231,6 +231,15 @@ def test_all_mistakes_of_a_file_are_shown_in_its_order(folder) -> None:
     assert caught.value.hint == "did you mean replicas?"
 
 
+def test_a_variable_that_is_missing_is_reported_once_and_not_for_its_form_too(folder) -> None:
+    with pytest.raises(SpecError) as caught:
+        folder.load("gateway:\n  port: ${P:?set it}\nmodels: {a: {path: m, replicas: x}}\n")
+    assert str(caught.value).split("\n") == [
+        "sandbox.yaml:2: gateway.port: the variable P is not set: set it",
+        "sandbox.yaml:3: models.a.replicas: must be a whole number, not 'x' (write for example 0)",
+    ]
+
+
 def test_a_hundred_mistakes_are_not_a_hundred_lines(folder) -> None:
     with pytest.raises(SpecError) as caught:
         folder.load("models: {}\n" + "".join(f"k{n}: 1\n" for n in range(100)))

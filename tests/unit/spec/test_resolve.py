@@ -171,6 +171,11 @@ def test_a_name_without_a_value_is_passed_through(folder, form: str) -> None:
     assert desired.models["hello"].environment == {"OUT": "o", "A": "1"}
 
 
+def test_a_name_without_a_value_anywhere_is_removed_even_from_an_env_file(folder) -> None:
+    folder.write("a.env", "A=1\nB=2\n")
+    assert folder.resolve(one("env_file: a.env, environment: [A]")).models["hello"].environment == {"B": "2"}
+
+
 def test_nothing_of_the_hosts_environment_reaches_a_model_unasked(folder) -> None:
     assert folder.resolve(HELLO, environ={"SECRET": "s"}).models["hello"].environment == {}
 
