@@ -32,6 +32,8 @@ class Nursery:
         # Wishes whose zygote did not come up: the same would fail again.
         self._hopeless: List[Wish] = []
         self._leaving: List[Forker] = []
+        # Why the successor that was wished for is not in use.
+        self._note = ""
         self._backoff = _BACKOFF[0]
         self._started = 0.0
         self._waiting: List[Callable[[], None]] = []
@@ -62,7 +64,7 @@ class Nursery:
         if current is None:
             return {"state": "absent", "pid": None, "reason": "", "imports": []}
         pid = current.pid if current.alive else None
-        return {"state": current.state, "pid": pid, "reason": current.reason, "imports": current.imports}
+        return {"state": current.state, "pid": pid, "reason": current.reason or self._note, "imports": current.imports}
 
     def when_settled(self, settled: Callable[[], None]) -> None:
         """Call once the zygote is no longer starting."""
@@ -155,9 +157,10 @@ class Nursery:
         self._next = None
         if forker.state == "dead":
             self._hopeless.append(forker.wish)
-            reason = f"preloading {', '.join(forker.wish[0])} failed: {forker.reason}"
-            self._changed({**self.state, "reason": reason})
+            self._note = f"preloading {', '.join(forker.wish[0])} failed: {forker.reason}"
+            self._changed(self.state)
             return
+        self._note = ""
         old, self._current = self._current, forker
         if old is not None and old.state != "dead":
             self._leaving.append(old)

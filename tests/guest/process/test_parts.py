@@ -1,0 +1,112 @@
+"""The parts that decide without a process: form, places, counts."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from sandbox import blame, blas, checker, orders, trace, wire
+
+STACKS = """\
+Thread 0x00007f0000000001 (most recent call first):
+  File "/usr/lib/python3.11/threading.py", line 320 in wait
+  File "/src/helper.py", line 4 in poll
+
+Current thread 0x00007f0000000002 (most recent call first):
+  File "/usr/lib/python3.11/json/__init__.py", line 1 in loads
+  File "/src/sub/caf\\xe9.py", line 12 in load
+  File "/src/main.py", line 3 in load
+"""
+
+
+def test_the_place_is_the_innermost_frame_of_the_user_in_the_interrupted_thread() -> None:
+    found = trace.find(STACKS, "/src", "/trees/tree-1")
+    assert found is not None
+    assert (found.file, found.line) == ("sub/café.py", 12)
+
+
+def test_there_is_no_place_without_a_frame_of_the_user() -> None:
+    assert trace.find(STACKS, "/elsewhere") is None
+    assert trace.find("", "/src") is None
+
+
+def test_a_line_that_the_worker_named_is_kept() -> None:
+    error = {"type": "ValueError", "message": "no", "file": "main.py", "line": 9, "traceback": "…"}
+    assert blame.place(error, STACKS, ["/src"]) == error
+
+
+def test_deaths_in_words() -> None:
+    assert blame.death("exit 3", "load")["message"] == "exited with status 3 during load()"
+    assert blame.death("signal 9", "import")["message"] == "killed by signal 9 (SIGKILL) during importing main.py"
+    assert blame.death("out of memory", "load")["type"] == "MemoryError"
+    assert blame.death("unknown (agent was replaced)", "load")["type"] == "ProcessExit"
+
+
+def test_lines_come_whole_however_they_were_cut() -> None:
+    line = wire.encode({"type": "é", "n": 1})
+    lines = wire.Lines()
+    seen = [message for byte in line + b"\n" + line for message in lines.feed(bytes([byte]))]
+    assert seen == [{"type": "é", "n": 1}] * 2
+
+
+@pytest.mark.parametrize("data", [b"[1]\n", b"{\n", b"\xff\n", b"x" * (wire.LIMIT + 1), b"[" * 100_000 + b"\n"])
+def test_what_is_no_message_is_refused(data: bytes) -> None:
+    with pytest.raises(wire.WireError):
+        wire.Lines().feed(data)
+
+
+def test_a_message_over_the_limit_is_not_sent() -> None:
+    with pytest.raises(wire.WireError, match="'ready' message of"):
+        wire.encode({"type": "ready", "info": "x" * wire.LIMIT})
+
+
+def test_what_workers_say_is_made_to_fit() -> None:
+    assert [wire.number(value) for value in (1, 0.5, "x", None, float("nan"))] == [1.0, 0.5, 0.0, 0.0, 0.0]
+    assert wire.mapping([1]) == {}
+    assert wire.mapping({"a": "x" * wire.LIMIT}) == {}
+    assert wire.names(["a", 1, "x" * 300]) == ["a"]
+
+
+def test_an_order_without_a_field_is_not_well_formed() -> None:
+    assert orders.well_formed({"type": "kill", "generation": 1, "attempt": 1})
+    assert not orders.well_formed({"type": "kill", "generation": 1})
+
+
+def test_the_thread_count_is_the_models_then_its_limit_then_the_cores() -> None:
+    cores = len(os.sched_getaffinity(0))
+    assert blas.count({"OMP_NUM_THREADS": "3"}, 1.0) == 3
+    assert blas.count({}, 0.5) == 1
+    assert blas.count({}, None) == cores
+    assert blas.count({}, 1000.0) == cores
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "line"),
+    [
+        (b"x = (\n", "SyntaxError", 1),
+        (b"def f():\nreturn 1\n", "IndentationError", 2),
+        (b"# coding: nonsense\n", "SyntaxError", None),
+        (b"\xff = 1\n", "SyntaxError", None),
+    ],
+)
+def test_what_does_not_compile_is_named_with_its_place(tmp_path, text: bytes, name: str, line: int | None) -> None:
+    (tmp_path / "main.py").write_bytes(text)
+    error = checker.check(str(tmp_path), "/home/u/model", "main.py")
+    assert error is not None
+    assert (error["type"], error["file"]) == (name, "main.py")
+    assert line is None or error["line"] == line
+    assert "/home/u/model/main.py" in error["traceback"] or line is None
+
+
+def test_null_bytes_and_deep_nesting_are_errors_with_a_file(tmp_path) -> None:
+    (tmp_path / "null.py").write_bytes(b"x = 1\0\n")
+    (tmp_path / "deep.py").write_bytes(b"x = " + b"(" * 1000 + b")" * 1000)
+    for file in ("null.py", "deep.py"):
+        error = checker.check(str(tmp_path), "/src", file)
+        assert error is not None
+        assert error["file"] == file
+
+
+def test_a_deleted_file_needs_no_check(tmp_path) -> None:
+    assert checker.check(str(tmp_path), "/src", "gone.py") is None
