@@ -48,13 +48,12 @@ def register(commands: Subparsers) -> None:
 
 def predict(args: argparse.Namespace, session: Session) -> int:
     body = model_input(args.input)
-    rows = session.connect().get("/api/models")["models"]
-    row = next((row for row in rows if row["name"] == args.model), None)
-    if row is None:
-        names = [row["name"] for row in rows]
+    found = session.connect().get("/api/models")
+    names = [row["name"] for row in found["models"]]
+    if args.model not in names:
         hint = near(args.model, names) or f"there are: {', '.join(names) or 'none'}"
         raise SandboxError("unknown-model", f"no model {args.model} runs here", hint=hint)
-    status, answer = _call("POST", f"{row['url']}/predict", body)
+    status, answer = _call("POST", f"{found['sandbox']['url']}/models/{args.model}/predict", body)
     if status >= http.HTTPStatus.BAD_REQUEST or not answer.get("success", True):
         raise _refused(status, answer)
     data = answer.get("data")
@@ -136,7 +135,7 @@ def example_call(url: str, rows: Sequence[Json]) -> str:
         if row.get("state") not in ("running", "degraded"):
             continue
         try:
-            _, answer = _call("GET", f"{row['url']}/info", deadline=INFO_DEADLINE)
+            _, answer = _call("GET", f"{url}/models/{row['name']}/info", deadline=INFO_DEADLINE)
         except SandboxError:
             continue  # an example is a courtesy
         info = answer.get("data")
@@ -144,7 +143,7 @@ def example_call(url: str, rows: Sequence[Json]) -> str:
         if not isinstance(example, dict):
             continue
         chat = isinstance(example.get("messages"), list)
-        target = f"{url}/v1/chat/completions" if chat else f"{row['url']}/predict"
+        target = f"{url}/v1/chat/completions" if chat else f"{url}/models/{row['name']}/predict"
         text = json.dumps({"model": row["name"], **example} if chat else example, ensure_ascii=False)
         if len(text) <= LONGEST_EXAMPLE:
             return f"curl -d {shlex.quote(text)} {target}"

@@ -30,7 +30,7 @@ def row(name="hello", **changed):
         "not_enforced": [],
         "since": "2026-11-20T12:00:00.000Z",
         "pids": {"agent": [10], "zygote": [11], "workers": [12]},
-        "url": f"http://127.0.0.1:8080/models/{name}",
+        "url": f"http://127.0.0.1:8080/models/{name}/predict",
         **changed,
     }
 
@@ -95,7 +95,7 @@ def _handler(fake):
             for line in answer if isinstance(answer, list) else [answer]:
                 self.wfile.write(json.dumps(line).encode() + b"\n")
 
-        do_GET = do_POST = answer
+        do_GET = do_POST = answer  # noqa: N815
 
         def address_string(self):
             return "test"

@@ -15,7 +15,7 @@ PS_JSON = (
     '{"name": "hello", "state": "running", "reason": null, "error": null, "generation": 1, "content": "0123456789ab", '
     '"runtime": "process", "python": "3.11.7", "replicas": {"ready": 1, "desired": 1}, "restarts": 0, '
     '"not_enforced": [], "since": "2026-11-20T12:00:00.000Z", '
-    '"pids": {"agent": [10], "zygote": [11], "workers": [12]}, "url": "http://127.0.0.1:8080/models/hello"}\n'
+    '"pids": {"agent": [10], "zygote": [11], "workers": [12]}, "url": "http://127.0.0.1:8080/models/hello/predict"}\n'
 )
 BROKEN = {
     "type": "SyntaxError",
@@ -47,11 +47,11 @@ def test_ps_says_what_is_wrong(control, sandbox):
     code, out, err = sandbox("ps")
     assert code == 0
     assert out == (
-        "NAME     GENERATION   REPLICAS   RUNTIME   PYTHON   URL                                   STATUS\n"
-        "hello    g1           1/1        process   3.11.7   http://127.0.0.1:8080/models/hello    running\n"
-        "digits   g17          1/1        process   3.11.7   http://127.0.0.1:8080/models/digits   "
+        "NAME     GENERATION   REPLICAS   RUNTIME   PYTHON   URL                                           STATUS\n"
+        "hello    g1           1/1        process   3.11.7   http://127.0.0.1:8080/models/hello/predict    running\n"
+        "digits   g17          1/1        process   3.11.7   http://127.0.0.1:8080/models/digits/predict   "
         "degraded: SyntaxError main.py:3 invalid syntax (restarts: 2)\n"
-        "new      -            0/1        process   -        http://127.0.0.1:8080/models/new      building\n"
+        "new      -            0/1        process   -        http://127.0.0.1:8080/models/new/predict      building\n"
         "hello: not enforced here: memory: watched, not enforced\n"
     )
     assert err == "warning: no longer in sandbox.yaml: old; sandbox up --remove-orphans\n"
@@ -257,7 +257,7 @@ def gateway(control):
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     url = f"http://127.0.0.1:{server.server_address[1]}"
-    models(control, row(url=f"{url}/models/hello"), url=url)
+    models(control, row(), url=url)
     yield url
     server.shutdown()
     server.server_close()
@@ -294,8 +294,7 @@ def test_an_input_that_cannot_be_read_is_refused_before_any_call(words, control,
 
 
 def test_up_ends_with_a_call_to_paste(gateway, control, sandbox):
-    ready = row(url=f"{gateway}/models/hello")
-    control.answers["POST", "/api/up"] = [{"type": "settled", "failed": [], "models": [ready]}]
+    control.answers["POST", "/api/up"] = [{"type": "settled", "failed": [], "models": [row()]}]
     last = sandbox("up", "-d")[1].strip().splitlines()[-1]
     assert last == f"""  curl -d '{{"x": "it'"'"'s"}}' {gateway}/models/hello/predict"""
 
