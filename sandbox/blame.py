@@ -52,11 +52,12 @@ def checker(cause: str, file: Optional[str]) -> Error:
 
 
 def place(error: Error, stacks: str, roots: List[str]) -> Error:
-    """Add the place that a worker's stacks show, where the error has none."""
-    found = trace.find(stacks, *roots) if error.get("line") is None else None
-    if found is None:
+    """Add what a worker's stacks show, where the error has no place."""
+    if error.get("line") is not None:
         return error
-    return {**error, "file": found.file, "line": found.line, "traceback": error.get("traceback") or found.text}
+    placed = {**error, "traceback": error.get("traceback") or stacks}
+    found = trace.find(stacks, *roots)
+    return placed if found is None else {**placed, "file": found.file, "line": found.line}
 
 
 def _error(name: str, message: str, file: Optional[str] = "main.py") -> Error:

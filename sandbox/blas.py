@@ -20,9 +20,8 @@ VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
-_OPENBLAS = [
-    f"{prefix}openblas_set_num_threads{suffix}" for prefix in ("", "scipy_") for suffix in ("", "64_", "_64", "_64_")
-]
+# Not …_64_: that is the Fortran name in a 64_ build, takes a pointer, and crashes on a number.
+_OPENBLAS = [f"{prefix}openblas_set_num_threads{suffix}" for prefix in ("", "scipy_") for suffix in ("", "64_", "_64")]
 _SYMBOLS = {
     "openblas": _OPENBLAS,
     "mkl_rt": ["MKL_Set_Num_Threads"],

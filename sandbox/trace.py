@@ -19,11 +19,10 @@ _FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<name>.*)
 
 
 class Place(NamedTuple):
-    """file: relative to the model directory. text: the traceback, most recent call first."""
+    """file: relative to the model directory."""
 
     file: str
-    line: Optional[int]
-    text: str
+    line: int
 
 
 def create() -> int:
@@ -72,7 +71,7 @@ def find(text: str, *roots: str) -> Optional[Place]:
         file = _unescape(match["file"])
         for root in roots:
             if file.startswith(root + "/"):
-                return Place(os.path.relpath(file, root), int(match["line"]), text)
+                return Place(os.path.relpath(file, root), int(match["line"]))
     return None
 
 
