@@ -17,6 +17,7 @@ from orchestrator.errors import SandboxError
 from orchestrator.render import Screen
 
 Json = dict[str, Any]
+Identity = tuple[Any, ...]
 RETRY_INTERVAL = 0.1
 
 
@@ -36,23 +37,30 @@ def interruptible(attached: bool) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def identity(line: Json) -> Identity:
+    """What makes a line the one it is, whether it came as it happened or out of the store."""
+    return tuple(line.get(key) for key in ("time", "t", "model", "event", "message", "g", "s", "m"))
+
+
 def follow(place: folders.Folders, path: str, query: Mapping[str, str | None]) -> Generator[Json, None, None]:
     """What `path` streams, each line once. Control may die and come back; a `down` ends it."""
-    recent: list[Json] = []
+    recent: list[Identity] = []
     since, tail = query.get("since"), query.get("tail")
     while True:
         try:
             control = supervision.connect(place)
             options = {**query, "follow": "1", "since": since, "tail": tail}
             with contextlib.closing(control.stream("GET", target(path, options))) as lines:
+                # `since` includes its own moment: what was had of it comes again, and is left out as often.
+                again = list(recent)
                 for line in lines:
-                    # `since` includes its own moment: what was shown of it is not shown again.
-                    if line in recent:
+                    found = identity(line)
+                    if found in again:
+                        again.remove(found)
                         continue
                     moment = str(line.get("time") or line.get("t") or since)
-                    recent = [*recent, line] if moment == since else [line]
-                    since = moment
-                    tail = None
+                    recent = [*recent, found] if moment == since else [found]
+                    since, tail = moment, None
                     yield line
         except SandboxError as error:
             if error.reference != "control":
@@ -64,7 +72,7 @@ def follow(place: folders.Folders, path: str, query: Mapping[str, str | None]) -
 
 def watch(screen: Screen, place: folders.Folders, since: str, seen: Iterable[Json]) -> None:
     """Show logs and events until the sandbox ends. seen: events that were shown already."""
-    shown = list(seen)
+    shown = [identity(event) for event in seen]
     lines: queue.SimpleQueue[Json | None] = queue.SimpleQueue()
 
     def read(path: str) -> None:
@@ -87,7 +95,9 @@ def watch(screen: Screen, place: folders.Folders, since: str, seen: Iterable[Jso
         elif line.get("type") == "broken":
             raise line["error"]
         elif line.get("type") == "event":
-            if line not in shown:
+            if identity(line) in shown:
+                shown.remove(identity(line))
+            else:
                 width = max(width, len(line.get("model") or ""))
                 screen.event(line, width)
         else:

@@ -318,3 +318,24 @@ def test_ls_lists_living_sandboxes_and_unsupervised_ones(project, sandbox):
     assert list(lines[0]) == ["id", "name", "directory", "url", "status"]
     assert lines[0]["url"] == "http://127.0.0.1:8080"
     assert sandbox("ls", "-q")[1] == "a\nb\n"
+
+
+def test_following_shows_each_line_once_when_control_comes_back(control, sandbox):
+    def line(second, text, **more):
+        return {"t": f"2026-11-20T12:00:0{second}Z", "g": 1, "s": "out", "m": text, "model": "hello", **more}
+
+    # As they happen lines carry more than out of the store; a model may well print the same thing twice at once.
+    first = [line(1, "a", replica="x"), line(2, "b", replica="x"), line(2, "b", replica="x")]
+    second = [line(2, "b"), line(2, "b"), line(2, "b"), line(3, "c")]
+    answers = iter([first, second])
+
+    def answer():
+        lines = next(answers)
+        if lines is second:
+            control.down()
+        return lines
+
+    control.answers["GET", "/api/logs"] = answer
+    assert sandbox("logs", "-f", "--tail", "3", "--no-log-prefix")[1] == "a\nb\nb\nb\nc\n"
+    assert [call[2].get("since") for call in control.calls] == [None, "2026-11-20T12:00:02Z"]
+    assert [call[2].get("tail") for call in control.calls] == ["3", None]
