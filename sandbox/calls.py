@@ -82,7 +82,7 @@ class Caller:
             pipe.close()
             ended.cancel()
 
-    async def _drain(self, items: Generator[Any, None, Any], lease: Lease, sink: Optional[Sink]) -> Any:
+    async def _drain(self, items: Generator[Any, Any, Any], lease: Lease, sink: Optional[Sink]) -> Any:
         """A sync generator, all of it in one thread: what it opened there (a database, say) may be bound to it."""
         if sink is None:
             return await self.in_thread(lease, functools.partial(list, items))

@@ -7,7 +7,7 @@ import sys
 import traceback
 from typing import Any, Awaitable, Callable, Dict, Optional
 
-from sandbox.http import BadRequest, Parser, Request
+from sandbox.http import BadRequestError, Parser, Request
 
 STATUS_LINES = {
     status: f"HTTP/1.1 {status} {reason}\r\n"
@@ -75,10 +75,15 @@ class Connection(asyncio.Protocol):
         self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
     async def writable(self) -> None:
-        """Wait while the client reads more slowly than we write."""
-        if self._paused:
+        """Wait while the client reads more slowly than we write; in any case let the loop turn.
+
+        A model that yields without ever awaiting would starve everyone else, and never learn that its client left.
+        """
+        if self._paused and not self.gone:
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
+        else:
+            await asyncio.sleep(0)
 
     def end(self) -> None:
         """End what `begin` began."""
@@ -113,7 +118,7 @@ class Connection(asyncio.Protocol):
         """Start the next request, if one is complete."""
         try:
             request = self._parser.next_request()
-        except BadRequest as error:
+        except BadRequestError as error:
             self._refuse(error)
             return
         if request is not None:
@@ -125,7 +130,7 @@ class Connection(asyncio.Protocol):
     async def _serve(self, request: Request) -> None:
         try:
             await self._app(request, self)
-        except Exception:  # a bug of ours, after its routes had their chance to answer: no clean end for the client
+        except Exception:  # noqa: BLE001 - a bug of ours, after its routes had their chance to answer: no clean end for the client
             traceback.print_exc(file=sys.stderr)
             self.abort()
         finally:
@@ -137,7 +142,7 @@ class Connection(asyncio.Protocol):
             if self._parser.buffered:
                 self._advance()
 
-    def _refuse(self, error: BadRequest) -> None:
+    def _refuse(self, error: BadRequestError) -> None:
         self.keep_alive = False
         self.respond(400, "Content-Type: text/plain; charset=utf-8\r\n", f"{error}\n".encode())
         self._transport.close()

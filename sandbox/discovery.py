@@ -107,7 +107,9 @@ def _is_own_function(module: ModuleType, name: str, source: Source) -> bool:
     value = vars(module).get(name)
     if value is None or isinstance(value, type) or not callable(value):
         return False
-    home = sys.modules.get(getattr(value, "__module__", None) or module.__name__)
+    if not inspect.isfunction(value):
+        return True  # a functools.partial, an object that is called: somebody put it under this name
+    home = sys.modules.get(value.__module__ or module.__name__)
     return home is None or source.relative(getattr(home, "__file__", None)) is not None
 
 

@@ -91,5 +91,5 @@ def _message(error: BaseException) -> str:
         return str(error.msg)
     try:
         return str(error)
-    except Exception as broken:  # an exception class of the user's whose __str__ raises
+    except Exception as broken:  # noqa: BLE001 - an exception class of the user's whose __str__ raises
         return f"(its message cannot be shown: {type(broken).__name__})"

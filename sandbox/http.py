@@ -12,19 +12,19 @@ from typing import Dict, List, Optional
 HEAD_LIMIT = 64 * 1024
 _CHUNK_LINE_LIMIT = 1024
 
-_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_TCHAR = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _VALUE = r"[^\x00-\x08\x0a-\x1f\x7f]*"
-_HEAD = re.compile(rf"({_TOKEN}) ([!-~]+) HTTP/1\.([01])\r\n((?:{_TOKEN}:{_VALUE}\r\n)*)\r\n")
-_FIELD = re.compile(rf"({_TOKEN}):({_VALUE})\r\n")
+_HEAD = re.compile(rf"({_TCHAR}) ([!-~]+) HTTP/1\.([01])\r\n((?:{_TCHAR}:{_VALUE}\r\n)*)\r\n")
+_FIELD = re.compile(rf"({_TCHAR}):({_VALUE})\r\n")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t -~\x80-\xff]*)?")
-_TRAILER = re.compile(rf"{_TOKEN}:{_VALUE}".encode("ascii"))
+_TRAILER = re.compile(rf"{_TCHAR}:{_VALUE}".encode("ascii"))
 _BARE_LF = re.compile(rb"(?:^|[^\r])\n")
 # Fields that mean something once only; two of them are two opinions.
 _SINGLE = frozenset(("content-length", "transfer-encoding", "host", "content-type", "expect"))
 
 
-class BadRequest(Exception):
+class BadRequestError(Exception):
     """The bytes are no request that everybody would read alike. The connection is of no more use."""
 
 
@@ -75,7 +75,7 @@ class Parser:
         )
 
     def next_request(self) -> Optional[Request]:
-        """The next request, body and all, or None until more bytes came. Raises BadRequest."""
+        """The next request, body and all, or None until more bytes came. Raises BadRequestError."""
         if self._step == _Step.HEAD and not self._read_head():
             return None
         request = self._request
@@ -89,24 +89,23 @@ class Parser:
         buffer = self._buffer
         end = buffer.find(b"\r\n\r\n")
         if end > HEAD_LIMIT or (end < 0 and len(buffer) > HEAD_LIMIT + 4):
-            raise BadRequest(f"the head of a request is over {HEAD_LIMIT} bytes")
+            raise BadRequestError(f"the head of a request is over {HEAD_LIMIT} bytes")
         if end < 0:
             if buffer and _BARE_LF.search(buffer):
-                raise BadRequest("a line ends in a bare LF")
+                raise BadRequestError("a line ends in a bare LF")
             return False
         match = _HEAD.fullmatch(buffer[: end + 4].decode("latin-1"))
         if match is None:
-            raise BadRequest("the head is not a well-formed HTTP/1.1 request")
+            raise BadRequestError("the head is not a well-formed HTTP/1.1 request")
         del buffer[: end + 4]
         method, target, minor, fields = match.groups()
         headers: Dict[str, str] = {}
-        for name, value in _FIELD.findall(fields):
-            name = name.lower()
-            value = value.strip(" \t")
+        for written, padded in _FIELD.findall(fields):
+            name, value = written.lower(), padded.strip(" \t")
             if name not in headers:
                 headers[name] = value
             elif name in _SINGLE:
-                raise BadRequest(f"the field {name} came twice")
+                raise BadRequestError(f"the field {name} came twice")
             else:
                 headers[name] += f", {value}"
         self._begin(Request(method, target, headers, _keeps_alive(headers, minor)), minor)
@@ -120,15 +119,15 @@ class Parser:
         self._left = 0
         if coding is not None:
             if length is not None:
-                raise BadRequest("both Content-Length and Transfer-Encoding")
+                raise BadRequestError("both Content-Length and Transfer-Encoding")
             if coding.lower() != "chunked" or minor == "0":
-                raise BadRequest(f"the transfer coding {coding!r:.40} is not known")
+                raise BadRequestError(f"the transfer coding {coding!r:.40} is not known")
             self._chunks = []
             self._trailer = 0
             self._step = _Step.CHUNK_SIZE
         elif length is not None:
             if not _LENGTH.fullmatch(length):
-                raise BadRequest(f"the Content-Length {length!r:.40} is not a number")
+                raise BadRequestError(f"the Content-Length {length!r:.40} is not a number")
             self._left = int(length)
 
     def _read_body(self, request: Request) -> bool:
@@ -149,7 +148,7 @@ class Parser:
                 if len(buffer) < self._left + 2:
                     return False
                 if buffer[self._left : self._left + 2] != b"\r\n":
-                    raise BadRequest("a chunk is longer than it says")
+                    raise BadRequestError("a chunk is longer than it says")
                 self._chunks.append(bytes(buffer[: self._left]))
                 del buffer[: self._left + 2]
                 self._step = _Step.CHUNK_SIZE
@@ -159,7 +158,7 @@ class Parser:
             if self._step == _Step.CHUNK_SIZE:
                 match = _CHUNK_SIZE.fullmatch(line)
                 if match is None:
-                    raise BadRequest("a chunk's size is not a number")
+                    raise BadRequestError("a chunk's size is not a number")
                 self._left = int(match[1], 16)
                 self._step = _Step.CHUNK_DATA if self._left else _Step.TRAILER
             elif not line:
@@ -167,13 +166,13 @@ class Parser:
                 self._chunks = []
                 return True
             elif not _TRAILER.fullmatch(line):
-                raise BadRequest("a trailer is not a well-formed field")
+                raise BadRequestError("a trailer is not a well-formed field")
 
     def _line(self) -> Optional[bytes]:
         end = self._buffer.find(b"\r\n")
         limit = _CHUNK_LINE_LIMIT if self._step == _Step.CHUNK_SIZE else HEAD_LIMIT - self._trailer
         if end > limit or (end < 0 and len(self._buffer) > limit + 2):
-            raise BadRequest("a chunk's size or the trailers are too long")
+            raise BadRequestError("a chunk's size or the trailers are too long")
         if end < 0:
             return None
         line = bytes(self._buffer[:end])

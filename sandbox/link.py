@@ -31,13 +31,13 @@ class Link(asyncio.Protocol):
         if self._ended.is_set():
             lost()
 
-    async def close(self, timeout: float) -> None:
-        """Close once everything is written, or after `timeout` seconds."""
+    async def close(self, patience: float) -> None:
+        """Close once everything is written, or after `patience` seconds."""
         self._closing = True
         if self._transport is not None:
             self._transport.close()
             try:
-                await asyncio.wait_for(self._ended.wait(), timeout)
+                await asyncio.wait_for(self._ended.wait(), patience)
             except asyncio.TimeoutError:
                 self._transport.abort()
 

@@ -30,12 +30,12 @@ class UserLoader(importlib.machinery.SourceFileLoader):
         code: CodeType = self.source_to_code(self.get_data(path), path)
         return code
 
-    def source_to_code(self, data: Any, path: Any, *, _optimize: int = -1) -> CodeType:  # type: ignore[override]
+    def source_to_code(self, data: Any, path: Any, *, _optimize: int = -1) -> CodeType:  # type: ignore[override] # typeshed: static
         relative = self.source.relative(path)
         shown = f"{self.source.shown}/{relative}" if relative else path
         text = importlib.util.decode_source(bytes(data))
         # Without a modification time linecache never looks at the disk again, where newer lines may stand by now.
-        linecache.cache[shown] = (len(text), None, text.splitlines(keepends=True), shown)  # type: ignore[assignment]
+        linecache.cache[shown] = (len(text), None, text.splitlines(keepends=True), shown)
         code: CodeType = compile(data, shown, "exec", dont_inherit=True, optimize=_optimize)
         return code
 
@@ -73,7 +73,7 @@ class Imports:
         self._names: Set[str] = set()
         self._original: Any = None
 
-    def __enter__(self) -> Imports:
+    def __enter__(self) -> Imports:  # noqa: PYI034 - typing.Self is newer than Python 3.9
         self._original = original = builtins.__import__
         names = self._names
 
@@ -105,7 +105,7 @@ def _is_third_party(module: Any) -> bool:
 def _forget_namesakes(tree: str) -> None:
     """A file of the user's wins over an installed package of its name, also where a zygote had imported that."""
     for entry in os.listdir(tree):
-        name = entry[:-3] if entry.endswith(".py") else entry
+        name = entry.removesuffix(".py")
         loaded: Any = sys.modules.get(name)
         if isinstance(loaded, ModuleType) and _is_third_party(loaded):
             for known in [known for known in sys.modules if known == name or known.startswith(name + ".")]:

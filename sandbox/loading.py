@@ -63,7 +63,7 @@ class Loading:
         began = time.perf_counter()
         try:
             value = work()
-        except BaseException as error:  # noqa: BLE001 - sys.exit() at the top of a main.py is a failure to load too
+        except BaseException as error:
             raise LoadError(name, describe(error, self._source)) from error
         self._phases[name] = round(time.perf_counter() - began, 6)
         self._done(name, self._phases[name])
@@ -78,7 +78,7 @@ class Loading:
     def _load(self, found: discovery.Found) -> Service:
         instance: Any = None
         if found.factory is not None:
-            instance = found.factory.__new__(found.factory)
+            instance = _blank(found.factory)
             model.place(
                 instance,
                 folder=self._source.tree,
@@ -107,6 +107,11 @@ class Loading:
             self._loop.run_until_complete(predict.warm_up(service, self._config["example"]))
         except Refusal as refusal:
             raise ValueError(f"the example of config.yaml is not what the model takes: {refusal.message}") from None
+
+
+def _blank(factory: Any) -> Any:
+    """An instance before its `__init__`, which may already use config and data_dir."""
+    return factory.__new__(factory)
 
 
 async def _awaited(value: Any) -> Optional[Any]:

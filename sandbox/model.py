@@ -65,7 +65,7 @@ class Model(Contextual):
     logger: logging.Logger
     preloaded: Any
 
-    def __new__(cls, *_args: Any, **_kwargs: Any) -> Model:
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Model:  # noqa: PYI034 - typing.Self is newer than Python 3.9
         """Make the model usable by hand too (in its author's own tests), where nobody calls `place`."""
         instance = super().__new__(cls)
         module_file = getattr(sys.modules.get(cls.__module__), "__file__", None)

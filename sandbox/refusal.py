@@ -17,7 +17,7 @@ STATUS = {
 }
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818 - an answer, not an accident
     """Ends a request. code: a key of STATUS. details: where, and what to do. param: the input that is at fault."""
 
     def __init__(

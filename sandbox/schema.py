@@ -10,7 +10,7 @@ import typing
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 Check = Callable[[Any, str], Any]
-"""(value, where) → the value as the model gets it. Raises Mismatch, whose text begins with `where`."""
+"""(value, where) → the value as the model gets it. Raises MismatchError, whose text begins with `where`."""
 
 _UNION_TYPES = (typing.Union, getattr(types, "UnionType", typing.Union))
 _SEQUENCES = (list, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
@@ -25,7 +25,7 @@ _ITERATORS = (
 _DEEP = 24
 
 
-class Mismatch(Exception):
+class MismatchError(Exception):
     """A value that its type hint does not allow. `where` is the field's path: "pixels[3]"."""
 
     def __init__(self, where: str, problem: str) -> None:
@@ -73,7 +73,7 @@ def _integer(value: Any, where: str) -> Any:
         return value
     if type(value) is float and value.is_integer():
         return int(value)
-    raise Mismatch(where, f"expected integer, got {json_name(value)}")
+    raise MismatchError(where, f"expected integer, got {json_name(value)}")
 
 
 def _number(value: Any, where: str) -> Any:
@@ -83,15 +83,15 @@ def _number(value: Any, where: str) -> Any:
         try:
             return float(value)
         except OverflowError:
-            raise Mismatch(where, "the number is too large") from None
-    raise Mismatch(where, f"expected number, got {json_name(value)}")
+            raise MismatchError(where, "the number is too large") from None
+    raise MismatchError(where, f"expected number, got {json_name(value)}")
 
 
 def _exactly(kind: type, name: str) -> Check:
     def check(value: Any, where: str) -> Any:
         if type(value) is kind:
             return value
-        raise Mismatch(where, f"expected {name}, got {json_name(value)}")
+        raise MismatchError(where, f"expected {name}, got {json_name(value)}")
 
     return check
 
@@ -158,8 +158,8 @@ def _class(hint: Any, depth: int) -> Optional[Type]:
 def _hints(owner: Any) -> Dict[str, Any]:
     try:
         return typing.get_type_hints(owner)
-    except Exception:  # a hint that this Python cannot evaluate: open rather than unusable
-        return {name: Any for name in getattr(owner, "__annotations__", {})}
+    except Exception:  # noqa: BLE001 - a hint that this Python cannot evaluate: open rather than unusable
+        return dict.fromkeys(getattr(owner, "__annotations__", {}), Any)
 
 
 def _union(members: Sequence[Type]) -> Type:
@@ -170,9 +170,9 @@ def _union(members: Sequence[Type]) -> Type:
         for member in _exact_first(members, value):
             try:
                 return member.check(value, where)
-            except Mismatch:
+            except MismatchError:
                 continue
-        raise Mismatch(where, f"expected {name}, got {json_name(value)}")
+        raise MismatchError(where, f"expected {name}, got {json_name(value)}")
 
     return Type(name, {"anyOf": [member.schema for member in members]}, check)
 
@@ -189,7 +189,7 @@ def _choice(shown: List[Any], values: Dict[Any, Any]) -> Type:
         try:
             return values[_key(value)]
         except (KeyError, TypeError):
-            raise Mismatch(where, f"expected {name}, got {value!r:.80}") from None
+            raise MismatchError(where, f"expected {name}, got {value!r:.80}") from None
 
     return Type(name, {"enum": shown}, check)
 
@@ -204,12 +204,12 @@ def _array(items: Type, make: Optional[Callable[[Any], Any]], extra: Dict[str, A
 
     def check(value: Any, where: str) -> Any:
         if type(value) is not list:
-            raise Mismatch(where, f"expected array, got {json_name(value)}")
+            raise MismatchError(where, f"expected array, got {json_name(value)}")
         checked = [check_item(item, f"{where}[{index}]") for index, item in enumerate(value)]
         try:
             return checked if make is None else make(checked)
         except TypeError:
-            raise Mismatch(where, "its items cannot be members of a set") from None
+            raise MismatchError(where, "its items cannot be members of a set") from None
 
     schema = {"type": "array", "items": items.schema} if items.schema else {"type": "array"}
     return Type("array", {**schema, **extra}, check)
@@ -224,9 +224,9 @@ def _tuple(arguments: Tuple[Any, ...], depth: int) -> Type:
 
     def check(value: Any, where: str) -> Any:
         if type(value) is not list:
-            raise Mismatch(where, f"expected array, got {json_name(value)}")
+            raise MismatchError(where, f"expected array, got {json_name(value)}")
         if len(value) != len(items):
-            raise Mismatch(where, f"expected {len(items)} items, got {len(value)}")
+            raise MismatchError(where, f"expected {len(items)} items, got {len(value)}")
         return tuple(item.check(value[index], f"{where}[{index}]") for index, item in enumerate(items))
 
     sizes = {"minItems": len(items), "maxItems": len(items)}
@@ -236,7 +236,7 @@ def _tuple(arguments: Tuple[Any, ...], depth: int) -> Type:
 def _mapping(values: Type) -> Type:
     def check(value: Any, where: str) -> Any:
         if type(value) is not dict:
-            raise Mismatch(where, f"expected object, got {json_name(value)}")
+            raise MismatchError(where, f"expected object, got {json_name(value)}")
         return {key: values.check(item, f"{where}.{key}") for key, item in value.items()}
 
     schema = {"type": "object", "additionalProperties": values.schema} if values.schema else {"type": "object"}
@@ -246,18 +246,18 @@ def _mapping(values: Type) -> Type:
 def _object(title: str, fields: Dict[str, Type], required: Any, make: Optional[Callable[..., Any]]) -> Type:
     def check(value: Any, where: str) -> Any:
         if type(value) is not dict:
-            raise Mismatch(where, f"expected object, got {json_name(value)}")
+            raise MismatchError(where, f"expected object, got {json_name(value)}")
         for name in value:
             if name not in fields:
-                raise Mismatch(f"{where}.{name}", f"unknown field, known: {', '.join(fields) or 'none'}")
+                raise MismatchError(f"{where}.{name}", f"unknown field, known: {', '.join(fields) or 'none'}")
         for name, field in fields.items():
             if name in required and name not in value:
-                raise Mismatch(f"{where}.{name}", f"missing, expected {field.name}")
+                raise MismatchError(f"{where}.{name}", f"missing, expected {field.name}")
         checked = {name: fields[name].check(item, f"{where}.{name}") for name, item in value.items()}
         try:
             return checked if make is None else make(**checked)
         except (ValueError, TypeError) as error:  # a dataclass's own __post_init__
-            raise Mismatch(where, str(error)) from None
+            raise MismatchError(where, str(error)) from None
 
     schema: Dict[str, Any] = {
         "type": "object",
@@ -275,6 +275,6 @@ def _validated(validate: Callable[[Any], Any]) -> Check:
         try:
             return validate(value)
         except ValueError as error:  # pydantic's ValidationError is one
-            raise Mismatch(where, str(error)) from None
+            raise MismatchError(where, str(error)) from None
 
     return check

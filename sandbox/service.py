@@ -1,4 +1,4 @@
-"""A loaded model as the protocols see it: its functions, its limits, its slots. It knows no route and no wire format."""
+"""A loaded model as the protocols see it: its functions, its limits, its slots. It knows no wire format."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class Signature:
             if not parameter.required and _is_json(parameter.default):
                 described["default"] = parameter.default
             properties[parameter.name] = described
-        result = {"$schema": _DIALECT, "type": "object", "properties": properties}
+        result: Dict[str, Any] = {"$schema": _DIALECT, "type": "object", "properties": properties}
         if self._required:
             result["required"] = [parameter.name for parameter in self._required]
         result["additionalProperties"] = self.open
@@ -99,7 +99,7 @@ class Signature:
     def _checked(self, check: schema.Check, value: Any, name: str, where: str) -> Any:
         try:
             return check(value, f"{where}.{name}" if where else name)
-        except schema.Mismatch as mismatch:
+        except schema.MismatchError as mismatch:
             raise invalid(str(mismatch), name) from None
 
     def _unknown(self, name: str, where: str) -> Refusal:
@@ -112,10 +112,8 @@ class Signature:
 
     def _positions(self, keywords: Dict[str, Any]) -> Arguments:
         """Positional-only parameters cannot be passed by name; one that is left out takes its default."""
-        positions = []
-        for parameter in self.parameters.values():
-            if parameter.positional:
-                positions.append(keywords.pop(parameter.name, parameter.default))
+        positional = [p for p in self.parameters.values() if p.positional]
+        positions = [keywords.pop(p.name, p.default) for p in positional]
         return positions, keywords
 
 
@@ -138,7 +136,7 @@ def _hints(function: Callable[..., Any], found: inspect.Signature) -> Dict[str, 
         target = getattr(target, "__call__", target)  # noqa: B004 - an object that is called: its method has the hints
     try:
         return typing.get_type_hints(target)
-    except Exception:  # any name or operator may stand in a hint; each is then tried alone
+    except Exception:  # noqa: BLE001 - any name or operator may stand in a hint; each is then tried alone
         names = getattr(inspect.unwrap(target), "__globals__", {})
         return {name: hint for name, hint in _each(found, names) if hint is not None}
 
@@ -155,7 +153,7 @@ def _evaluated(annotation: Any, names: Dict[str, Any]) -> Optional[Any]:
         return annotation
     try:
         return eval(annotation, names)  # noqa: S307 - the model's own source, in the model's own process
-    except Exception:  # a name that only a type checker has, or syntax newer than this Python: no hint
+    except Exception:  # noqa: BLE001 - a name that only a type checker has, or syntax newer than this Python: no hint
         return None
 
 

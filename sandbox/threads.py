@@ -1,4 +1,4 @@
-"""The threads in which a model's sync code runs, and how its results come back to the event loop. No model knowledge."""
+"""The threads in which a model's sync code runs, and how results come back to the event loop. It knows no model."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ class Threads:
         self._woken = False
 
     def submit(self, job: Job, done: Done) -> asyncio.Future[Any]:
-        """Run `job` in a thread, in a copy of this context. `done` is called on the loop once it ended, even if the
-        future was cancelled: a thread cannot be stopped."""
+        """Run `job` in a thread, in a copy of this context.
+
+        `done` is called on the loop once it ended, even if the future was cancelled: a thread cannot be stopped.
+        """
         future: asyncio.Future[Any] = self._loop.create_future()
         self._orders.put((future, contextvars.copy_context(), job, done))
         self._open += 1

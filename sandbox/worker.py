@@ -36,6 +36,7 @@ def run(assignment: Dict[str, Any], channel: socket.socket, preloaded: Any = Non
 
     try:
         loaded = Loading(assignment, loop, phase_done, preloaded).run()
+        asyncio.set_event_loop(loop)  # a `load` that ran a loop of its own has unset ours
         worker = _Worker(assignment, loaded, loop)
         announcement = worker.announcement
     except LoadError as failed:

@@ -93,11 +93,11 @@ async def _whole(service: Service, turn: Turn, spoken: Chat, messages: List[Any]
 
 
 async def _stream(service: Service, turn: Turn, asked: _Asked, choice: Choice, first: Optional[Dict[str, Any]]) -> None:
-    counted = openai.wants_usage(asked.body)
+    openai.wants_usage(asked.body)
     lease = await turn.admit(service)
     stream = EventStream(turn.connection, turn.headers)
     try:
-        await _chunks(stream, asked, lease, choice, first, counted)
+        await _chunks(stream, asked, lease, choice, first)
     except BaseException as error:
         refusal = turn.refusal(service, error)
         if not stream.begun:
@@ -110,9 +110,10 @@ async def _stream(service: Service, turn: Turn, asked: _Asked, choice: Choice, f
 
 
 async def _chunks(
-    stream: EventStream, asked: _Asked, lease: Lease, choice: Choice, first: Optional[Dict[str, Any]], counted: bool
+    stream: EventStream, asked: _Asked, lease: Lease, choice: Choice, first: Optional[Dict[str, Any]]
 ) -> None:
     """The chunks, the last of them, the usage where it was asked for, and [DONE]."""
+    counted = openai.wants_usage(asked.body)
     opening = [first] if first is not None else []
     unknown = {"usage": None} if counted else {}
 

@@ -17,12 +17,8 @@ from sandbox.protocols.turn import Turn
 from sandbox.refusal import Refusal, invalid
 
 _CHARACTERS_PER_TOKEN = 4
-_TYPES = {
-    400: "invalid_request_error",
-    404: "invalid_request_error",
-    413: "invalid_request_error",
-    429: "rate_limit_error",
-}
+_INVALID = "invalid_request_error"
+_TYPES = {400: _INVALID, 404: _INVALID, 405: _INVALID, 413: _INVALID, 429: "rate_limit_error"}
 _prefix = os.urandom(8).hex()
 _count = itertools.count(1)
 
@@ -41,7 +37,12 @@ def refuse(turn: Turn, refusal: Refusal) -> None:
 def error(refusal: Refusal) -> Dict[str, Any]:
     """{"error": {"message", "type", "param", "code"}}."""
     kind = _TYPES.get(refusal.status, "server_error")
-    body = {"message": refusal.message, "type": kind, "param": refusal.param, "code": refusal.code.lower()}
+    body: Dict[str, Any] = {
+        "message": refusal.message,
+        "type": kind,
+        "param": refusal.param,
+        "code": refusal.code.lower(),
+    }
     if isinstance(refusal.details, dict):
         body["details"] = refusal.details
     return {"error": body}

@@ -104,10 +104,8 @@ async def _predict_by_batch(service: Service, turn: Turn) -> None:
     lease = await turn.admit(service)
     began = time.perf_counter()
     try:
-        values = await _whole(service, function, lease, [inputs])
-        if isinstance(values[0], BaseException):
-            raise values[0]
-        data = _data(values[0], began)
+        (value,) = await _whole(service, function, lease, [inputs])
+        data = _data(_raised(value), began)
     except BaseException as error:
         raise turn.refusal(service, error) from error
     finally:
@@ -161,7 +159,7 @@ async def _one_by_one(service: Service, turn: Turn, lease: Lease, inputs: List[A
         finally:
             share.drop()
 
-    helpers = []
+    helpers: List[asyncio.Future[None]] = []
     while len(helpers) + 1 < len(inputs) and service.slots.try_acquire():
         helpers.append(asyncio.ensure_future(help_out()))
     try:
@@ -209,6 +207,13 @@ def _data(value: Any, began: float) -> str:
     if value.details is not None:
         text += f',"details":{result.dumps(value.details)}'
     return text + "}"
+
+
+def _raised(value: Any) -> Any:
+    """predict_batch may return an exception in an item's place."""
+    if isinstance(value, BaseException):
+        raise value
+    return value
 
 
 def _plain(value: Any) -> Any:

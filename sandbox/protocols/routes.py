@@ -48,22 +48,23 @@ class App:
         if "?" in path:
             path = path.partition("?")[0]
         try:
-            method, route = _find(path)
-            if request.method != method:
-                raise Refusal("METHOD_NOT_ALLOWED", f"{path} takes {method}")
+            route = _find(path, request.method)
             await route(self._service, turn)
         except Refusal as refusal:
             _refuse(turn, path, refusal)
-        except Exception as error:  # our own fault: say so, and leave the traceback in the log
+        except Exception as error:  # noqa: BLE001 - our own fault: say so, and leave the traceback in the log
             traceback.print_exc(file=sys.stderr)
             _refuse(turn, path, Refusal("INTERNAL_ERROR", f"the sandbox failed: {type(error).__name__}: {error}"))
 
 
-def _find(path: str) -> Tuple[str, Route]:
-    try:
-        return ROUTES[path]
-    except KeyError:
-        raise Refusal("NOT_FOUND", f"no such path; there are {', '.join(ROUTES)}") from None
+def _find(path: str, asked: str) -> Route:
+    found = ROUTES.get(path)
+    if found is None:
+        raise Refusal("NOT_FOUND", f"no such path; there are {', '.join(ROUTES)}")
+    method, route = found
+    if asked != method:
+        raise Refusal("METHOD_NOT_ALLOWED", f"{path} takes {method}")
+    return route
 
 
 def _refuse(turn: Turn, path: str, refusal: Refusal) -> None:

@@ -30,7 +30,10 @@ def interpreter(version: str) -> str | None:
         if found is None:
             continue
         asked = subprocess.run(
-            [found, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True
+            [found, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if asked.returncode == 0 and asked.stdout.strip() == version:
             return found
@@ -100,7 +103,7 @@ class Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                pass_fds=[theirs.fileno(), *assignment.get("output", ())],
+                pass_fds=[theirs.fileno(), *assignment.get("output", ()), *assignment.get("extra", ())],
                 start_new_session=True,
             )
 
@@ -125,6 +128,10 @@ class Worker:
         connection.settimeout(DEADLINE)
         connection.connect(self.socket_path)
         return connection
+
+    @property
+    def data(self) -> Path:
+        return Path(self.assignment["tree"], "data")
 
     def client(self) -> UnixClient:
         return UnixClient(self.socket_path)
