@@ -1,11 +1,10 @@
-"""Puts the calling process behind walls: cgroup, namespaces, a root of its own, a user of its own.
+"""Puts the calling process behind walls: namespaces, a root of its own, a user of its own.
 
 It knows Linux system calls and the instructions that the host wrote; not why they were chosen, and nothing of models.
 It must run before threads, descriptors of other files or user code exist. Run as a program it tries its instructions
 and exits 0, so that the host learns what this machine permits before it promises anything.
 
 Instructions (`isolation` of the agent's configuration), a JSON object in which every key may be absent:
-  procs         [cgroup.procs files to join]
   namespaces    some of "user", "mount", "network", "ipc"
   cover         [folders that show nothing but what `keep` brings back]; absolute, symbolic links resolved
   hide          [files that show as empty]
@@ -74,7 +73,6 @@ def enter(instructions: Optional[Mapping[str, Any]]) -> List[str]:
     if instructions is None:
         return []
     sentences = [str(sentence) for sentence in instructions.get("not_enforced", [])]
-    _join(instructions.get("procs", []))
     spaces = list(instructions.get("namespaces", []))
     _unshare(spaces)
     if "mount" in spaces:
@@ -110,15 +108,6 @@ def _check(result: int, doing: str) -> int:
         number = ctypes.get_errno()
         raise IsolationError("%s: %s" % (doing, os.strerror(number)))
     return result
-
-
-def _join(files: List[str]) -> None:
-    for path in files:
-        try:
-            with open(path, "w", encoding="ascii") as file:
-                file.write(str(os.getpid()))
-        except OSError as error:
-            raise IsolationError("cannot join %s: %s" % (path, error.strerror)) from error
 
 
 def _unshare(spaces: List[str]) -> None:
@@ -302,7 +291,8 @@ def _remount_read_only(prefix: str, but: List[str]) -> None:
 
     The flags that a mount has must be named again: dropping one is refused in a user namespace.
     """
-    for path, had in _mounts(prefix):
+    # Of several mounts on one path the last is the one that the path names.
+    for path, had in dict(_mounts(prefix)).items():
         if path in but:
             continue
         flags = had | MS_REMOUNT | MS_BIND | MS_RDONLY

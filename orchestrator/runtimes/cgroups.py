@@ -115,13 +115,20 @@ class Group:
         return int(found.group(1)) if found else 0
 
     def memory(self) -> int | None:
-        """Bytes inside without page cache: anonymous and shared memory."""
+        """Bytes charged to the group without page cache (shared memory, which is counted as such, is not cache).
+
+        Charges are exact; statistics may be some seconds old, so that young cache counts as memory for that long.
+        """
         found = self.folder("memory")
         if found is None:
             return None
-        stat = dict(re.findall(r"^(\w+) (\d+)$", _read(os.path.join(found[0], "memory.stat")), re.MULTILINE))
-        names = ("anon", "shmem") if found[1] == 2 else ("total_rss", "total_shmem")
-        return sum(int(stat.get(name, 0)) for name in names) if stat else None
+        folder, version = found
+        charged = _read(os.path.join(folder, "memory.current" if version == 2 else "memory.usage_in_bytes")).strip()
+        if not charged:
+            return None
+        stat = dict(re.findall(r"^(\w+) (\d+)$", _read(os.path.join(folder, "memory.stat")), re.MULTILINE))
+        cache, shared = ("file", "shmem") if version == 2 else ("total_cache", "total_shmem")
+        return max(0, int(charged) - max(0, int(stat.get(cache, 0)) - int(stat.get(shared, 0))))
 
     def cpu_seconds(self) -> float | None:
         """Processor time of all that ever ran inside."""

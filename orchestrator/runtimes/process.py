@@ -33,6 +33,14 @@ _START_DEADLINE = 30.0
 _POLL = 0.01
 _KILL_ROUNDS = 500
 AGENT_LOG = "agent.log"
+# A shell joins the cgroup and becomes the agent: memory is charged to the group in which it was first touched, so that
+# an interpreter that joins later is never counted.
+_JOIN = (
+    "/bin/sh",
+    "-c",
+    'while [ "$1" != -- ]; do echo $$ > "$1" || exit 1; shift; done; shift; unset PWD OLDPWD SHLVL; exec "$@"',
+    "sh",
+)
 
 
 class ProcessRuntime:
@@ -291,6 +299,7 @@ async def _any(census: Census) -> bool:
 
 def _spawn(machine: walls.Machine, tenant: walls.Tenant, config: str) -> int:
     place = tenant.place
+    joined = tenant.group.procs if tenant.group is not None else []
     log = os.open(
         os.path.join(place.folder, AGENT_LOG),
         os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC,
@@ -298,7 +307,7 @@ def _spawn(machine: walls.Machine, tenant: walls.Tenant, config: str) -> int:
     )
     try:
         child = subprocess.Popen(
-            [tenant.installed.executable, "-I", "-B", place.guest, config],
+            [*_JOIN, *joined, "--", tenant.installed.executable, "-I", "-B", place.guest, config],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

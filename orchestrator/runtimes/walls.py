@@ -142,7 +142,7 @@ def instructions(machine: Machine, tenant: Tenant, hidden: Hidden) -> dict[str, 
     if spaces:
         asked["namespaces"] = [*([] if machine.root else ["user"]), *spaces, "ipc"]
     if group is not None:
-        asked["procs"], asked["oom"] = group.procs, group.oom_file
+        asked["oom"] = group.oom_file
     if machine.root and uid != 0:
         asked["user"] = {"uid": uid, "gid": uid}
     if model.limits.memory is not None and not machine.limits("memory"):

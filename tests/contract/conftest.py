@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -14,12 +16,17 @@ import pytest
 from orchestrator.plan.types import ModelDesired, Requirements, RuntimeKind
 from orchestrator.ports import ReplicaPlace, ReplicaRecord, Runtime
 from orchestrator.runtimes.docker import DockerRuntime
+from orchestrator.runtimes.process import ProcessRuntime
+from sandbox import isolation
 
 # An agent as far as a runtime can tell: a socket that appears, an end on SIGTERM.
 STUB_AGENT = """
 import json, os, signal, socket, sys
 
 config = json.loads(sys.argv[1])
+if config["isolation"] is not None:
+    from sandbox import isolation
+    isolation.enter(config["isolation"])
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 folder = os.open(config["sockets"], os.O_RDONLY)
 listener = socket.socket(socket.AF_UNIX)
@@ -60,6 +67,10 @@ def _docker(place: Place) -> Runtime:
     return DockerRuntime(place.sandbox, str(place.project), str(place.state), str(place.cache))
 
 
+def _process(place: Place) -> Runtime:
+    return ProcessRuntime(place.sandbox, str(place.project), str(place.state), str(place.cache))
+
+
 def _kill(replica: ReplicaRecord) -> None:
     assert replica.pid is not None
     os.kill(replica.pid, signal.SIGKILL)
@@ -67,6 +78,7 @@ def _kill(replica: ReplicaRecord) -> None:
 
 CANDIDATES = {
     "docker": Candidate("docker", _docker, _kill, (pytest.mark.docker,)),
+    "process": Candidate("process", _process, _kill),
 }
 
 
@@ -117,6 +129,9 @@ class Stage:
     def guest(folder: Path, program: str = STUB_AGENT) -> Path:
         folder.mkdir()
         (folder / "__main__.py").write_text(program)
+        (folder / "sandbox").mkdir()
+        (folder / "sandbox" / "__init__.py").write_text("")
+        shutil.copyfile(isolation.__file__, folder / "sandbox" / "isolation.py")
         folder.chmod(0o755)
         return folder
 
@@ -126,15 +141,13 @@ class Stage:
         return await runtime.start(model, self.incarnation(), environment)
 
 
-@pytest.fixture(
-    params=[pytest.param(candidate, id=name, marks=candidate.marks) for name, candidate in CANDIDATES.items()]
-)
-async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
+@contextlib.asynccontextmanager
+async def staged(candidate: Candidate, tmp_path: Path) -> AsyncIterator[Stage]:
     folders = {name: tmp_path / name for name in ("project", "state", "cache")}
     for folder in folders.values():
         folder.mkdir()
-    place = Place(sandbox=uuid.uuid4().hex[:12], guest=Stage.guest(tmp_path / "guest"), **folders)
-    stage = Stage(place, request.param)
+    place = Place(sandbox=uuid.uuid4().hex[:12], guest=Stage.guest(tmp_path / "stub"), **folders)
+    stage = Stage(place, candidate)
     yield stage
     last = stage.runtime()
     for replica in await last.list():
@@ -142,3 +155,17 @@ async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await last.remove_images()
     for runtime in stage.runtimes:
         await runtime.close()
+
+
+@pytest.fixture(
+    params=[pytest.param(candidate, id=name, marks=candidate.marks) for name, candidate in CANDIDATES.items()]
+)
+async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
+    async with staged(request.param, tmp_path) as stage:
+        yield stage
+
+
+@pytest.fixture
+async def docker_stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with staged(CANDIDATES["docker"], tmp_path) as stage:
+        yield stage

@@ -88,6 +88,10 @@ def builder(cache, lock_hash, requirements):
     )
 
 
+def tree(folder):
+    return [Path(folder), *Path(folder).rglob("*")]
+
+
 async def imports(environment, name):
     process = await asyncio.create_subprocess_exec(
         os.path.join(environment.location, "bin", "python"),
@@ -103,8 +107,9 @@ async def test_an_environment_is_installed_compiled_and_readable_by_every_user(t
     cache = tmp_path / "cache"
     made = await Environments(str(cache)).prepare(model(package(tmp_path / "p")), lambda _: None)
     assert await imports(made, "tiny_thing") == "42"
-    assert list(Path(made.location).glob("lib/python*/site-packages/__pycache__/tiny_thing*.pyc"))
-    for path in [Path(made.location), *Path(made.location).rglob("*")]:
+    files = tree(made.location)
+    assert [path for path in files if path.name.startswith("tiny_thing") and path.suffix == ".pyc"]
+    for path in files:
         mode = path.stat().st_mode
         assert mode & stat.S_IROTH, path
         assert not mode & stat.S_IWOTH, path
@@ -152,7 +157,7 @@ async def test_a_builder_that_was_killed_blocks_nobody_and_its_leftovers_go(tmp_
     assert left.startswith(f".{lock_hash}.")
     made = await Environments(str(tmp_path / "cache")).prepare(model(hanging, lock_hash=lock_hash), lambda _: None)
     assert await imports(made, "tiny_thing") == "42"
-    assert {name for name in os.listdir(tmp_path / "cache" / "environments")} <= {lock_hash, f".{lock_hash}.lock"}
+    assert set(os.listdir(tmp_path / "cache" / "environments")) <= {lock_hash, f".{lock_hash}.lock"}
 
 
 async def test_a_cancelled_build_leaves_nothing(tmp_path):
@@ -170,7 +175,7 @@ async def test_a_cancelled_build_leaves_nothing(tmp_path):
 
 async def test_what_cannot_be_installed_is_told_in_the_installers_words(tmp_path):
     broken = package(tmp_path / "p", setup="raise RuntimeError('the wheel fell off')")
-    with pytest.raises(BuildError, match="models.hello: its requirements cannot be installed") as caught:
+    with pytest.raises(BuildError, match=r"models\.hello: its requirements cannot be installed") as caught:
         await Environments(str(tmp_path / "cache")).prepare(model(broken), lambda _: None)
     assert any("the wheel fell off" in line for line in caught.value.log)
     assert [name for name in os.listdir(tmp_path / "cache" / "environments") if not name.endswith(".lock")] == []

@@ -9,8 +9,15 @@ import pytest
 
 from orchestrator.errors import SandboxError
 from orchestrator.plan.types import Limits, Mount
+from orchestrator.runtimes import walls
 
 from .conftest import ask, stopped_or_said
+
+HOME = os.path.expanduser("~")
+
+
+def exists(path):
+    return os.path.exists(path)
 
 
 async def test_a_model_is_not_root_and_owns_no_capability(sandbox):
@@ -52,13 +59,13 @@ async def test_a_model_cannot_read_what_is_not_its_own(sandbox, what):
         "project": sandbox.project / "secret.txt",
         "state": sandbox.state / "secret.txt",
         "registry": sandbox.state.parent / "registry" / "secret.txt",
-        "home": os.path.expanduser("~"),
+        "home": HOME,
     }
     replica = await sandbox.started(sandbox.runtime())
     reading = "os.listdir" if what == "home" else "lambda path: open(path).read()"
     found = await ask(replica, f"result = outcome(lambda: ({reading})({str(secrets[what])!r}))")
     kept = {part for part in str(sandbox.folder).split("/") if part} | {".pyenv", ".local", "work"}
-    stopped_or_said(isinstance(found, str) and "secret" not in found or set(found) <= kept, replica, "files")
+    stopped_or_said((isinstance(found, str) and "secret" not in found) or set(found) <= kept, replica, "files")
 
 
 async def test_a_model_cannot_reach_another_socket_of_the_host(sandbox):
@@ -108,7 +115,7 @@ async def test_a_model_cannot_write(sandbox, what):
 async def test_a_model_may_write_to_tmp_and_nobody_else_sees_it(sandbox):
     replica = await sandbox.started(sandbox.runtime())
     path = await ask(replica, "import tempfile; result = tempfile.mkdtemp(); open(result + '/x', 'w').close()")
-    stopped_or_said(not os.path.exists(path), replica, "files")
+    stopped_or_said(not exists(path), replica, "files")
 
 
 async def test_data_is_writable_where_it_is_asked_for(sandbox):
@@ -134,18 +141,18 @@ async def test_a_volume_appears_at_its_target_and_the_host_does_not_change(sandb
     (weights / "w").write_text("1")
     model = sandbox.model(mounts=(Mount(str(weights), target, read_only=True),))
     runtime = sandbox.runtime()
-    try:
-        replica = await sandbox.started(runtime, model)
-    except SandboxError as error:
-        assert error.reference == "volume"
+    if not walls.machine().own_root:
+        with pytest.raises(SandboxError, match="cannot be mounted"):
+            await sandbox.started(runtime, model)
         return
+    replica = await sandbox.started(runtime, model)
     source = (
         f"result = [open('{target}/w').read(), outcome(lambda: open('{target}/x', 'w').close()), os.listdir('/opt')]"
     )
     text, written, listed = await ask(replica, source)
     assert (text, written) == ("1", "OSError")
     assert set(os.listdir("/opt")) <= set(listed)
-    assert not os.path.exists(target)
+    assert not exists(target)
 
 
 async def test_network_none_has_a_loopback_of_its_own_and_not_the_hosts(sandbox):
