@@ -9,6 +9,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from orchestrator.control.executor import Executor
 from orchestrator.control.generations import Generations
@@ -189,6 +190,9 @@ class Model:
     async def stop(self, drain: float) -> None:
         """Drain and remove every replica; return when nothing is left."""
         self.state.stopping = True
+        if self.state.routed is not None:  # the gateways let go of its workers, so that these see when they are done
+            self.state.routed = replace(self.state.routed, upstreams=frozenset())
+        await self.reports.publish()
         for replica in list(self.state.replicas.values()):
             self._executor.stop(replica, drain)
         self.wake()

@@ -121,8 +121,7 @@ class Reconciler:
             self._unblock()
 
     async def _introduce(self, model: Model, wish: ModelDesired, records: Sequence[ReplicaRecord]) -> None:
-        if records:
-            await model.adopt(wish, records)
+        await model.adopt(wish, records)
         model.want(wish, self._blocked(wish))
         await model.reports.publish()  # the gateways must know it before they are told anything
         model.start()

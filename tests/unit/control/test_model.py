@@ -158,6 +158,19 @@ async def test_a_new_control_adopts_and_restarts_nothing(bench: Bench) -> None:
     assert after == loads
 
 
+async def test_a_sandbox_that_was_down_goes_on_with_its_last_generation(bench: Bench) -> None:
+    await bench.begin()
+    await bench.until_live(1)
+    await bench.model.stop(1.0)
+
+    bench.model = bench.make_model()
+    await bench.model.adopt(bench.wish, [])
+    bench.model.want(bench.wish, ())
+    bench.model.start()
+    await bench.model.source.look(None)
+    await bench.until_live(1)
+
+
 async def test_reload_makes_a_new_generation_of_the_same_content(bench: Bench) -> None:
     await bench.begin()
     await bench.until_live(1)
