@@ -44,7 +44,7 @@ class Request:
 class Parser:
     """Bytes in by `feed`, requests out by `next_request`, one at a time; what follows a request waits its turn."""
 
-    __slots__ = ("_buffer", "_chunks", "_left", "_request", "_step", "_trailer")
+    __slots__ = ("_buffer", "_chunks", "_left", "_request", "_searched", "_step", "_trailer")
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -53,6 +53,8 @@ class Parser:
         self._chunks: List[bytes] = []
         self._trailer = 0
         self._step = _Step.HEAD
+        # How much of the buffer holds no end of a line or head, so that a slow sender costs no more than a fast one.
+        self._searched = 0
 
     def feed(self, data: bytes) -> None:
         """Take more bytes, in any split."""
@@ -87,13 +89,16 @@ class Parser:
 
     def _read_head(self) -> bool:
         buffer = self._buffer
-        end = buffer.find(b"\r\n\r\n")
+        start = self._searched
+        end = buffer.find(b"\r\n\r\n", max(0, start - 3))
         if end > HEAD_LIMIT or (end < 0 and len(buffer) > HEAD_LIMIT + 4):
             raise BadRequestError(f"the head of a request is over {HEAD_LIMIT} bytes")
         if end < 0:
-            if buffer and _BARE_LF.search(buffer):
+            if buffer and _BARE_LF.search(buffer, max(0, start - 1)):
                 raise BadRequestError("a line ends in a bare LF")
+            self._searched = len(buffer)
             return False
+        self._searched = 0
         match = _HEAD.fullmatch(buffer[: end + 4].decode("latin-1"))
         if match is None:
             raise BadRequestError("the head is not a well-formed HTTP/1.1 request")
@@ -169,12 +174,14 @@ class Parser:
                 raise BadRequestError("a trailer is not a well-formed field")
 
     def _line(self) -> Optional[bytes]:
-        end = self._buffer.find(b"\r\n")
+        end = self._buffer.find(b"\r\n", max(0, self._searched - 1))
         limit = _CHUNK_LINE_LIMIT if self._step == _Step.CHUNK_SIZE else HEAD_LIMIT - self._trailer
         if end > limit or (end < 0 and len(self._buffer) > limit + 2):
             raise BadRequestError("a chunk's size or the trailers are too long")
         if end < 0:
+            self._searched = len(self._buffer)
             return None
+        self._searched = 0
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 2]
         if self._step == _Step.TRAILER:

@@ -49,42 +49,33 @@ def test_packages_and_relative_imports_of_the_directory_work(serve):
 
 
 @pytest.mark.parametrize(
-    ("files", "phase", "kind", "file", "line"),
+    ("files", "expected"),
     [
-        ({"main.py": "x = 1\ndef predict(:\n    pass\n"}, "import", "SyntaxError", "main.py", 2),
-        ({"main.py": "import nowhere_at_all\n"}, "import", "ModuleNotFoundError", "main.py", 1),
-        ({"main.py": "import helper\n", "helper.py": "\n\n1 / 0\n"}, "import", "ZeroDivisionError", "helper.py", 3),
-        ({"main.py": "import helper\n", "helper.py": "def f(:\n"}, "import", "SyntaxError", "helper.py", 1),
-        ({"main.py": "import sys\nsys.exit(3)\n"}, "import", "SystemExit", "main.py", 2),
+        ({"main.py": "x = 1\ndef predict(:\n    pass\n"}, ("import", "SyntaxError", "main.py", 2)),
+        ({"main.py": "import nowhere_at_all\n"}, ("import", "ModuleNotFoundError", "main.py", 1)),
+        ({"main.py": "import helper\n", "helper.py": "\n\n1 / 0\n"}, ("import", "ZeroDivisionError", "helper.py", 3)),
+        ({"main.py": "import helper\n", "helper.py": "def f(:\n"}, ("import", "SyntaxError", "helper.py", 1)),
+        ({"main.py": "import sys\nsys.exit(3)\n"}, ("import", "SystemExit", "main.py", 2)),
         (
             {"main.py": "def load():\n    raise OSError('weights')\ndef predict(): pass\n"},
-            "load",
-            "OSError",
-            "main.py",
-            2,
+            ("load", "OSError", "main.py", 2),
         ),
         (
             {"main.py": "async def load():\n    raise OSError('weights')\ndef predict(): pass\n"},
-            "load",
-            "OSError",
-            "main.py",
-            2,
+            ("load", "OSError", "main.py", 2),
         ),
         (
             {"main.py": "class M:\n    def __init__(self, x):\n        pass\n    def predict(self): pass\n"},
-            "load",
-            "TypeError",
-            None,
-            None,
+            ("load", "TypeError", None, None),
         ),
     ],
 )
-def test_a_model_that_does_not_load_says_where(refuse, files, phase, kind, file, line):
+def test_a_model_that_does_not_load_says_where(refuse, files, expected):
     failed = refuse(files)
     error = failed["error"]
-    assert (failed["phase"], error["type"], error["file"], error["line"]) == (phase, kind, file, line)
+    assert (failed["phase"], error["type"], error["file"], error["line"]) == expected
     assert "sandbox/loader" not in error["traceback"]
-    if file is not None:
+    if (file := expected[2]) is not None:
         assert f"/home/author/models/probe/{file}" in error["traceback"]
 
 

@@ -218,8 +218,8 @@ def test_a_leaving_client_cancels_an_async_call_at_once(serve):
     code = "import asyncio\nasync def predict(name: str):\n    open('data/started', 'w').close()\n    try:\n        await asyncio.Event().wait()\n    finally:\n        open('data/' + name, 'w').close()\n"
     worker = serve(code, serving={"concurrency": 1})
     data = worker.data
-    leave(worker, lambda: (data / "started").exists())
-    until(lambda: (data / "x").exists())
+    leave(worker, (data / "started").exists)
+    until((data / "x").exists)
 
 
 def test_the_slot_of_a_sync_call_whose_client_left_is_the_threads_until_it_ends(serve):
@@ -250,7 +250,7 @@ def test_a_client_that_leaves_a_stream_ends_the_generator(serve, keyword):
     connection.sendall(b"POST /predict HTTP/1.1\r\nAccept: text/event-stream\r\nContent-Length: 0\r\n\r\n")
     assert connection.recv(100)
     connection.close()
-    until(lambda: (worker.data / "closed").exists())
+    until((worker.data / "closed").exists)
 
 
 @pytest.mark.parametrize("keyword", ["", "async "])
