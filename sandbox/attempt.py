@@ -82,10 +82,12 @@ class Attempt:
 
     def start(self) -> None:
         self.deadline = time.monotonic() + CHECK_SECONDS + self.order["load_timeout"]
-        if self.order.get("check"):
-            self._check()
+        begin = self._check if self.order["check"] else self._bear
+        # A bare zygote on its way is quicker than an interpreter of one's own.
+        if self._replica.nursery.soon:
+            self._replica.nursery.when_settled(begin)
         else:
-            self._bear()
+            begin()
 
     def adopt(self, said: Dict[str, Any], peer: Peer, deadline: float) -> Child:
         """Go on with a worker that another agent left. said: its `adopt`. Raises ProcessLookupError."""
@@ -189,13 +191,6 @@ class Attempt:
     # Birth
 
     def _bear(self) -> None:
-        nursery = self._replica.nursery
-        if self.order["mode"] == "fork" and nursery.soon:
-            nursery.when_settled(self._bear_now)
-        else:
-            self._bear_now()
-
-    def _bear_now(self) -> None:
         config, order = self._replica.config, self.order
         assignment = {
             "model": config["model"],

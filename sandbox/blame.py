@@ -55,9 +55,10 @@ def place(error: Error, stacks: str, roots: List[str]) -> Error:
     """Add what a worker's stacks show, where the error has no place."""
     if error.get("line") is not None:
         return error
-    placed = {**error, "traceback": error.get("traceback") or stacks}
     found = trace.find(stacks, *roots)
-    return placed if found is None else {**placed, "file": found.file, "line": found.line}
+    shown = error.get("traceback") or (stacks if found is None else found.stack)
+    place = {} if found is None else {"file": found.file, "line": found.line}
+    return {**error, **place, "traceback": shown}
 
 
 def _error(name: str, message: str, file: Optional[str] = "main.py") -> Error:

@@ -37,6 +37,7 @@ class Forker:
         self.skipped: Dict[str, str] = {}
         self._changed = changed
         self._loop = loop
+        self._brood = brood
         self._orders: Dict[int, Forked] = {}
         self._numbers = itertools.count(1)
         self._sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -123,6 +124,7 @@ class Forker:
         forked = self._orders.pop(order, None)
         if forked is not None:
             forked(pid, error)
+            self._brood.order_closed()
 
     def _exited(self, status: int) -> None:
         self.read()

@@ -10,7 +10,7 @@ import fcntl
 import os
 import re
 import signal
-from typing import NamedTuple, NoReturn, Optional
+from typing import NamedTuple, NoReturn, Optional, Sequence
 
 # A real-time signal: models use SIGUSR1 and SIGUSR2 themselves.
 ASK = signal.SIGRTMAX - 2
@@ -19,10 +19,11 @@ _FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<name>.*)
 
 
 class Place(NamedTuple):
-    """file: relative to the model directory."""
+    """file: relative to the model directory. stack: from there to the outermost frame of the user."""
 
     file: str
     line: int
+    stack: str
 
 
 def create() -> int:
@@ -64,15 +65,20 @@ def find(text: str, *roots: str) -> Optional[Place]:
     The thread that was interrupted or left comes first: others that the model started are rarely the reason.
     """
     stacks = sorted(text.split("\n\n"), key=lambda stack: not stack.lstrip().startswith("Current thread"))
-    for line in (line for stack in stacks for line in stack.splitlines()):
-        match = _FRAME.match(line)
-        if match is None:
-            continue
-        file = _unescape(match["file"])
-        for root in roots:
-            if file.startswith(root + "/"):
-                return Place(os.path.relpath(file, root), int(match["line"]))
+    for stack in stacks:
+        frames = [match for match in map(_FRAME.match, stack.splitlines()) if match is not None]
+        inside = [(index, _relative(frame["file"], roots)) for index, frame in enumerate(frames)]
+        users = [(index, file) for index, file in inside if file is not None]
+        if users:
+            (first, file), (last, _) = users[0], users[-1]
+            shown = "\n".join(frame[0] for frame in frames[first : last + 1])
+            return Place(file, int(frames[first]["line"]), f"Stack (most recent call first):\n{shown}\n")
     return None
+
+
+def _relative(file: str, roots: Sequence[str]) -> Optional[str]:
+    path = _unescape(file)
+    return next((os.path.relpath(path, root) for root in roots if path.startswith(root + "/")), None)
 
 
 def _unescape(text: str) -> str:

@@ -24,6 +24,7 @@ def test_the_place_is_the_innermost_frame_of_the_user_in_the_interrupted_thread(
     found = trace.find(STACKS, "/src", "/trees/tree-1")
     assert found is not None
     assert (found.file, found.line) == ("sub/café.py", 12)
+    assert found.stack.splitlines()[1:] == STACKS.splitlines()[-2:]
 
 
 def test_there_is_no_place_without_a_frame_of_the_user() -> None:

@@ -66,6 +66,27 @@ def test_a_zygote_preloads_what_control_asks_for_pinned_and_steered(
     assert replica.control.ask(order, "zygote", imports=["heavy"])["pid"] == zygote["pid"]
 
 
+TORCH = """
+SEEDS = []
+THREADS = []
+set_num_threads = THREADS.append
+class default_generator:
+    manual_seed = staticmethod(SEEDS.append)
+"""
+
+
+def test_a_forked_worker_gets_seeds_and_threads_of_its_own(
+    make_replica: Callable[..., Replica], environment: Callable[..., str]
+) -> None:
+    replica = make_replica(environment(torch=TORCH))
+    replica.control.send({"type": "preload", "imports": ["torch"], "environment": {}})
+    preloaded(replica, "torch")
+    main = "import torch\ndef predict() -> list:\n    return [torch.SEEDS, torch.THREADS]\n"
+    seen = [replica.predict(replica.ready(generation, main)["socket"]) for generation in (1, 2, 3)]
+    assert len({tuple(seeds) for seeds, _ in seen}) == 3
+    assert [threads for _, threads in seen] == [[len(os.sched_getaffinity(0))]] * 3
+
+
 def test_the_old_zygote_ends_when_its_successor_is_in_place(
     make_replica: Callable[..., Replica], environment: Callable[..., str]
 ) -> None:
