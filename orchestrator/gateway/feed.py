@@ -61,11 +61,14 @@ class Feed:
             try:
                 await self._converse(reader, writer)
                 pause = FIRST_PAUSE
-            except (OSError, ValueError, LookupError, TypeError) as error:
+            except OSError as error:
+                _logger.debug("control is gone: %s", error)
+                pause = FIRST_PAUSE
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
                 # A message that cannot be read leaves the table in doubt: the next connection brings all of it.
-                _logger.warning("the connection to control broke: %s", error)
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
+                _logger.warning("control wrote what cannot be read: %r", error)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         sock = sockets.connect(self._state, SOCKET, uid=os.geteuid())
@@ -96,8 +99,9 @@ class Feed:
         seq = message.get("seq")
         match message.get("type"):
             case "sync":
-                gateway.use(Policy.parse(message["policy"]))
+                policy = Policy.parse(message["policy"])
                 routes = {name: parse_route(route) for name, route in message["models"].items()}
+                gateway.use(policy)
                 gateway.pool.retire(gateway.routes.replace(routes))
             case "route":
                 route = message["route"]

@@ -34,6 +34,10 @@ async def relay(
 
     Raises Refusal where nothing was written yet, Cut where the answer had begun.
     """
+    if request.method == hdrs.METH_HEAD:
+        bare = web.Response(status=answer.head.status)
+        _copy(answer.head, bare, headers)
+        return bare
     length = _length(answer.head)
     if length is not None and length <= WHOLE and not answer.streams:
         body = await answer.whole()
@@ -49,7 +53,6 @@ async def relay(
         response.content_length = length
     await response.prepare(request)
     try:
-        await response.write(b"")  # the head goes out now, however long the first event takes
         while chunk := await answer.read():
             async with asyncio.timeout(patience):
                 await response.write(chunk)

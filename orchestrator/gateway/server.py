@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from aiohttp import hdrs, web
+from aiohttp import StreamReader, hdrs, web
 from aiohttp.web_protocol import RequestHandler
 
 from orchestrator.gateway.envelope import Refusal, failure, request_id
@@ -49,14 +49,17 @@ class Client(RequestHandler):
         )
         self._head_deadline = server.head_deadline
         self._head_timer: asyncio.TimerHandle | None = None
+        self._last_body: StreamReader | None = None
 
     def data_received(self, data: bytes) -> None:
+        between = self._last_body is None or self._last_body.is_eof()
+        heads = self._request_count
         super().data_received(data)
-        # Waiting for a request, and bytes came that made none: a head has begun.
-        partial = not self._messages and self._waiter is not None and not self._waiter.done()
-        if not partial:
+        if self._request_count > heads:
             self._stop_timer()
-        elif data and self._head_timer is None:
+            self._last_body = self._messages[-1][1]
+        elif data and between and self._head_timer is None:
+            # No body is open and these bytes made no request: a head has begun.
             self._head_timer = self._loop.call_later(self._head_deadline, self._late)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -88,6 +91,10 @@ class Client(RequestHandler):
         self._head_timer = None
         transport = self.transport
         if transport is None:
+            return
+        if self._current_request is not None or self._messages:
+            # The request before this head is still being answered; nothing may come between.
+            self._head_timer = self._loop.call_later(self._head_deadline, self._late)
             return
         refusal = Refusal("REQUEST_TIMEOUT", f"the request's head took over {self._head_deadline:g} s")
         rid = request_id(None)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 
 import pytest
-from gateway_world import Client, ask, raw, route
+from gateway_world import Client, ask, raw, route, until
 
 POST = b"POST /models/hello/predict HTTP/1.1\r\n"
 
@@ -74,6 +75,32 @@ class TestDeadlines:
         assert (reply.status, reply.json["error"]["code"]) == (408, "REQUEST_TIMEOUT")
         assert await client.closed()
 
+    async def test_a_slow_head_is_408_also_where_it_came_with_the_connection(self, port, control):
+        await control.sync({})
+        with socket.create_connection(("127.0.0.1", port)) as sock:
+            sock.sendall(b"GET /health HT")  # before the gateway's loop can have accepted
+            sock.setblocking(False)
+            reader, writer = await asyncio.open_connection(sock=sock)
+            assert (await Client(reader, writer).reply()).status == 408
+
+    async def test_a_slow_head_behind_a_request_does_not_cut_its_answer(self, port, control, workers):
+        release = asyncio.Event()
+
+        async def slow(request, peer):
+            await release.wait()
+            peer.answer({"said": "whole"})
+
+        worker = await workers(script=slow)
+        await control.sync({"hello": route(worker)})
+        client = await Client.dial(port)
+        client.send("POST", "/models/hello/predict", b"{}")
+        await until(lambda: worker.requests)
+        client.writer.write(b"GET /health HT")
+        await asyncio.sleep(0.5)
+        release.set()
+        assert (await client.reply()).json == {"said": "whole"}
+        assert (await client.reply()).status == 408
+
     async def test_a_slow_second_head_is_408_too(self, port, control):
         await control.sync({})
         client = await Client.dial(port)
@@ -109,8 +136,6 @@ class TestDeadlines:
         client.send("POST", "/models/hello/predict", None, {"Content-Length": "1000000"})
         client.writer.write(b"x" * 200_000)
         assert (await client.reply()).status == 408
-        from gateway_world import until
-
         await until(lambda: worker.ended == 1)
 
     async def test_without_a_sync_requests_are_refused_in_the_end(self, port):
@@ -131,8 +156,6 @@ class TestDeadlines:
         client.send("POST", "/v1/completions", b'{"model": "hello"}')
         await client.head()
         client.writer.transport.pause_reading()
-        from gateway_world import until
-
         await until(lambda: worker.ended == 1)
 
 

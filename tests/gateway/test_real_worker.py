@@ -11,7 +11,7 @@ import sys
 import pytest
 from gateway_world import Client, ask, route, until
 
-MODEL = '''
+MODEL = """
 import asyncio, os
 
 class Demo:
@@ -28,7 +28,7 @@ class Demo:
             finally:
                 os.close(os.open(os.environ["LEFT"], os.O_CREAT | os.O_WRONLY))
         yield "two"
-'''
+"""
 RUN = "import json, socket, sys; from sandbox.worker import run; run(json.loads(sys.argv[2]), socket.socket(fileno=int(sys.argv[1])))"
 
 
@@ -44,16 +44,34 @@ class RealWorker:
     async def start(self, factor: int) -> RealWorker:
         tree = os.path.join(self.directory, f"tree-{self.name}")
         os.mkdir(tree)
-        with open(os.path.join(tree, "main.py"), "w") as file:
+        with open(os.path.join(tree, "main.py"), "w") as file:  # noqa: ASYNC230 (a small file of the test's own)
             file.write(MODEL.replace("{factor}", str(factor)))
         assignment = {
-            **{"model": "demo", "generation": factor, "attempt": 1, "content": "0" * 64, "tree": tree, "data": None, "source": tree},
-            **{"entry": None, "config": {}, "serving": {}, "warmup": False, "sockets": self.directory, "socket": self.name},
+            "model": "demo",
+            "generation": factor,
+            "attempt": 1,
+            "content": "0" * 64,
+            "tree": tree,
+            "data": None,
+            "source": tree,
+            "entry": None,
+            "config": {},
+            "serving": {},
+            "warmup": False,
+            "sockets": self.directory,
+            "socket": self.name,
         }
         ours, theirs = socket.socketpair()
         environment = {**os.environ, "LEFT": os.path.join(self.directory, "left")}
         self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-B", "-c", RUN, str(theirs.fileno()), json.dumps(assignment), pass_fds=[theirs.fileno()], env=environment
+            sys.executable,
+            "-B",
+            "-c",
+            RUN,
+            str(theirs.fileno()),
+            json.dumps(assignment),
+            pass_fds=[theirs.fileno()],
+            env=environment,
         )
         theirs.close()
         self.reader, self.writer = await asyncio.open_connection(sock=ours, limit=2**20)
@@ -88,13 +106,19 @@ async def test_predict_batch_health_chat_and_errors(port, control, real):
     await control.sync({"demo": route(await real("g1.sock", 2), generation=2)})
     reply = await ask(port, "POST", "/models/demo/predict", {"x": 5.5}, {"X-Request-ID": "mine"})
     assert (reply.status, reply.json["data"]["prediction"], reply.json["request_id"]) == (200, 11.0, "mine")
-    plain = await ask(port, "POST", "/models/demo/predict", {"x": 1}, {"Content-Type": "application/x-www-form-urlencoded"})
+    plain = await ask(
+        port, "POST", "/models/demo/predict", {"x": 1}, {"Content-Type": "application/x-www-form-urlencoded"}
+    )
     assert plain.json["data"]["prediction"] == 2
     batch = await ask(port, "POST", "/models/demo/predict/batch", {"inputs": [{"x": 1}, {"x": 2}]})
     assert batch.json["data"]["total"] == 2
     assert (await ask(port, "GET", "/models/demo/health")).status == 200
     wrong = await ask(port, "POST", "/models/demo/predict", {"y": 1})
-    assert (wrong.status, wrong.json["error"]["code"], wrong.headers["x-sandbox-model"]) == (400, "INVALID_REQUEST", "demo")
+    assert (wrong.status, wrong.json["error"]["code"], wrong.headers["x-sandbox-model"]) == (
+        400,
+        "INVALID_REQUEST",
+        "demo",
+    )
     asked = {"model": "demo", "messages": [{"role": "user", "content": "hi"}]}
     whole = await ask(port, "POST", "/v1/chat/completions", asked)
     assert whole.json["choices"][0]["message"]["content"] == "one two"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway_world import ask, route, says, until
+from gateway_world import Client, Control, ask, route, says, until
 
 
 async def test_a_request_claimed_before_a_swap_is_answered_by_its_generation_and_one_after_by_the_new(
@@ -54,8 +54,6 @@ async def test_connections_to_a_retired_generation_are_closed_idle_ones_at_once_
 
 
 async def test_a_slow_upload_pins_no_generation(port, control, workers):
-    from gateway_world import Client
-
     one = await workers("g1-1.sock", says("old"))
     two = await workers("g2-1.sock", says("new"))
     await control.sync({"hello": route(one)})
@@ -147,8 +145,6 @@ async def test_200_requests_in_flight_over_many_swaps_lose_nothing(port, control
 async def test_the_gateway_serves_on_while_control_is_away_and_takes_its_word_when_it_is_back(
     port, control, workers, state
 ):
-    from gateway_world import Control
-
     await control.sync({"hello": route(await workers("g1.sock", says("old")))})
     await control.vanish()
     assert (await ask(port, "POST", "/models/hello/predict", {})).json == {"said": "old"}
