@@ -21,6 +21,7 @@ from orchestrator.runtimes.container import LABEL, death, replica_filter
 
 RETRY_FIRST = 0.2
 RETRY_MOST = 5.0
+JOIN_DEADLINE = 2.0
 REMEMBERED = 1000
 
 
@@ -42,6 +43,7 @@ async def deaths(connect: Callable[[], docker.DockerClient], sandbox: str) -> As
             yield item
     finally:
         feed.close()
+        await asyncio.to_thread(feed.join)
 
 
 class _Feed:
@@ -67,12 +69,16 @@ class _Feed:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread; it is not waited for, because it may be inside a call of the engine."""
+        """Tell the thread to end."""
         self._closed.set()
         if (stream := self._stream) is not None:
             # The socket may be gone already, which is what is wanted.
             with contextlib.suppress(OSError, AttributeError, DockerException):
                 stream.close()
+
+    def join(self) -> None:
+        """Wait for the thread, but not for an engine that hangs: the thread keeps nothing from ending."""
+        self._thread.join(JOIN_DEADLINE)
 
     def _run(self) -> None:
         pause = RETRY_FIRST
@@ -107,7 +113,7 @@ class _Feed:
     def _list(self, client: docker.DockerClient) -> None:
         found = client.api.containers(all=True, filters=self._filters)
         for container in found:
-            if container["State"] in {"exited", "dead"}:
+            if container["State"] in {"exited", "dead"} and container["Id"] not in self._told:
                 with contextlib.suppress(docker.errors.NotFound):
                     state = client.api.inspect_container(container["Id"])["State"]
                     self._tell(container["Id"], container["Labels"], state["ExitCode"], oom=state["OOMKilled"])

@@ -23,10 +23,11 @@ from orchestrator.image.claims import claim, release
 from orchestrator.image.engine import EngineTraits, base_name, check_base, connect, find_socket, refusals
 from orchestrator.plan.types import ModelDesired, RuntimeKind
 from orchestrator.ports import Environment, Progress, ReplicaExit, ReplicaPlace, ReplicaRecord, Report, Usage
+from orchestrator.runtimes.access import check_access
 from orchestrator.runtimes.container import ROOT, Blueprint, User, blueprint, record, replica_filter, usage
 from orchestrator.runtimes.deaths import deaths
 from orchestrator.runtimes.networks import Networks
-from orchestrator.spec.resolve import data_dir
+from orchestrator.spec.paths import data_dir
 
 CALLS_AT_ONCE = 16
 START_DEADLINE = 30.0
@@ -116,7 +117,8 @@ class DockerRuntime:
     async def start(self, model: ModelDesired, place: ReplicaPlace, environment: Environment) -> ReplicaRecord:
         """Create and start the container; return once the agent's socket is there.
 
-        Raises RuntimeFailure("start") with the container's last output, RuntimeFailure("engine").
+        Raises RuntimeFailure("start") with the container's last output, RuntimeFailure("engine"),
+        SandboxError("path-permission") for a data folder or volume that the container's user cannot use.
         """
         container = await self._call(lambda: self._create(model, place, environment))
         try:
@@ -207,6 +209,7 @@ class DockerRuntime:
         """A started container's id. A second call for one incarnation finds the first one's container."""
         engine = self._engine()
         user = User.of(self._project, engine.traits, (os.getuid(), os.getgid()))
+        check_access(model, user.uid, place.data)
         with refusals("start a container"), engine.networks.held(model.network) as network:
             inherited = _variables(engine.client, environment)
             made = blueprint(
