@@ -30,9 +30,10 @@ if config["isolation"] is not None:
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 folder = os.open(config["sockets"], os.O_RDONLY)
 listener = socket.socket(socket.AF_UNIX)
-listener.bind(f"/proc/self/fd/{folder}/agent.sock")
-os.chmod(f"/proc/self/fd/{folder}/agent.sock", 0o666)
+listener.bind(f"/proc/self/fd/{folder}/new.sock")
+os.chmod(f"/proc/self/fd/{folder}/new.sock", 0o666)
 listener.listen()
+os.rename("new.sock", "agent.sock", src_dir_fd=folder, dst_dir_fd=folder)
 print("agent is up", flush=True)
 while True:
     connection, _ = listener.accept()

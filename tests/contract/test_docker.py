@@ -23,11 +23,12 @@ pytestmark = pytest.mark.docker
 DEADLINE = 30
 
 GLUTTON = """
-import json, signal, socket, sys
+import json, os, signal, socket, sys
 config = json.loads(sys.argv[1])
 listener = socket.socket(socket.AF_UNIX)
-listener.bind(config["sockets"] + "/agent.sock")
+listener.bind(config["sockets"] + "/new.sock")
 listener.listen()
+os.rename(config["sockets"] + "/new.sock", config["sockets"] + "/agent.sock")
 listener.accept()
 hoard = []
 while True:
@@ -50,8 +51,9 @@ seen["uid"] = os.getuid()
 listener = socket.socket(socket.AF_UNIX)
 with open(config["sockets"] + "/seen.json", "w") as file:
     json.dump(seen, file)
-listener.bind(config["sockets"] + "/agent.sock")
+listener.bind(config["sockets"] + "/new.sock")
 listener.listen()
+os.rename(config["sockets"] + "/new.sock", config["sockets"] + "/agent.sock")
 while True:
     listener.accept()
 """
