@@ -41,8 +41,6 @@ MS_PRIVATE, MS_RELATIME = 1 << 18, 1 << 21
 MNT_DETACH = 2
 PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 4, 38, 47, 4
 PIVOT_ROOT = {"x86_64": 155, "i686": 217, "ppc64le": 203, "s390x": 217}  # every other Linux: 41
-LANDLOCK_CREATE, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT = 444, 445, 446  # the same number everywhere
-LANDLOCK_MAKE_BLOCK, LANDLOCK_REFER = 1 << 11, 1 << 13
 
 _FLAGS = {
     "ro": MS_RDONLY,
@@ -86,7 +84,8 @@ def enter(instructions: Optional[Mapping[str, Any]]) -> List[str]:
         _become(int(user["uid"]), int(user["gid"]))
     _drop_capabilities()
     if "user" in spaces:
-        sentences.extend(_guard_processes())
+        # Its memory, and its root under /proc, need a capability in the user namespace that those processes are in.
+        sentences.append("processes: a model runs as your own user and can signal your other processes")
     return sentences
 
 
@@ -343,32 +342,6 @@ def _drop_capabilities() -> None:
         _check(libc.capset(header, nothing), "capabilities")
     # A change of user makes /proc/self root's, and with it oom_score_adj and fd of every worker.
     _check(libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0), "dumpable")
-
-
-def _guard_processes() -> List[str]:
-    """Close /proc/PID/root of the user's other processes, the way round a mount namespace, with a Landlock domain.
-
-    The domain forbids to inspect processes outside it; of its file rights it takes but one that no model has anyhow.
-    """
-    sentence = "processes: a model runs as your own user and can signal your other processes"
-    leak = sentence + ", and reach their files through /proc (this kernel has no Landlock)"
-    if libc.syscall(LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1) < 2:
-        return [leak]
-    ruleset = libc.syscall(
-        LANDLOCK_CREATE, struct.pack("Q", LANDLOCK_MAKE_BLOCK | LANDLOCK_REFER), ctypes.c_size_t(8), 0
-    )
-    if ruleset < 0:
-        return [leak]
-    root = os.open("/", os.O_PATH | os.O_CLOEXEC)
-    try:
-        # Without this rule files could not be renamed from one folder to another.
-        rule = struct.pack("=Qi", LANDLOCK_REFER, root)
-        _check(libc.syscall(LANDLOCK_ADD_RULE, ruleset, 1, rule, 0), "landlock rule")
-        _check(libc.syscall(LANDLOCK_RESTRICT, ruleset, 0), "landlock")
-    finally:
-        os.close(root)
-        os.close(ruleset)
-    return [sentence]
 
 
 if __name__ == "__main__":

@@ -7,14 +7,16 @@ import json
 import os
 import shutil
 import socket
+import tempfile
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrator.folders import remove_tree
 from orchestrator.plan.types import Limits, ModelDesired, Requirements
 from orchestrator.ports import ReplicaPlace, ReplicaRecord
 from orchestrator.runtimes.process import ProcessRuntime
@@ -69,7 +71,7 @@ class Sandbox:
     def make(self) -> Sandbox:
         for path in (self.project / "hello" / "data", self.state / "r", self.guest / "sandbox"):
             path.mkdir(parents=True)
-        self.state.parent.chmod(0o700)
+        self.state.parent.chmod(0o755)  # so that it is the wall that hides it
         (self.project / "hello" / "main.py").write_text("def predict(): ...\n")
         (self.project / "hello" / "data" / "words.txt").write_text("words")
         shutil.copyfile(Path(__file__).with_name("stub_guest.py"), self.guest / "__main__.py")
@@ -123,8 +125,20 @@ class Sandbox:
 
 
 @pytest.fixture
-async def sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
-    made = Sandbox(tmp_path).make()
+def ground(tmp_path: Path) -> Iterator[Path]:
+    """A folder that everyone may read and no wall covers by itself, where root can make one; /tmp is always private."""
+    if os.geteuid() != 0:
+        yield tmp_path
+        return
+    folder = Path(tempfile.mkdtemp(prefix="model-sandbox-test-", dir="/var/lib"))
+    folder.chmod(0o755)
+    yield folder
+    remove_tree(str(folder))
+
+
+@pytest.fixture
+async def sandbox(ground: Path) -> AsyncIterator[Sandbox]:
+    made = Sandbox(ground).make()
     yield made
     last = made.runtime()
     for replica in await last.list():

@@ -17,12 +17,16 @@ REPOSITORY = HERE.parents[2]
 USER = 1_234_567
 
 RUN = """
-import json, os, subprocess, sys
+import ctypes, json, os, struct, subprocess, sys
 sys.path.insert(0, sys.argv[1])
 import isolation
 isolation.enter(json.loads(sys.argv[2]))
 if sys.argv[4] == "refused":
-    isolation._guard_processes()  # in such a Landlock domain the kernel refuses every mount
+    # In a Landlock domain that governs files the kernel refuses every mount; moving files (REFER) stays allowed.
+    ruleset = isolation.libc.syscall(444, struct.pack("Q", 1 << 11 | 1 << 13), ctypes.c_size_t(8), 0)
+    rule = struct.pack("=Qi", 1 << 13, os.open("/", os.O_PATH))
+    assert isolation.libc.syscall(445, ruleset, 1, rule, 0) == 0
+    assert isolation.libc.syscall(446, ruleset, 0) == 0
 os.makedirs("/tmp/home")
 environment = {**os.environ, "HOME": "/tmp/home", "PYTHONDONTWRITEBYTECODE": "1"}
 environment = {key: value for key, value in environment.items() if not key.startswith(("XDG_", "PYTEST_"))}

@@ -130,7 +130,10 @@ async def test_two_builders_in_two_processes_build_once(tmp_path):
     builders = [builder(tmp_path / "cache", lock_hash, wanted) for _ in range(2)]
     for each in builders:
         assert each.stdout.readline() == "ready\n"
-    outputs = [await asyncio.to_thread(each.communicate, "go\n", 60) for each in builders]
+    for each in builders:
+        each.stdin.write("go\n")
+        each.stdin.flush()
+    outputs = [await asyncio.to_thread(each.communicate, None, 60) for each in builders]
     assert [each.returncode for each in builders] == [0, 0], outputs
     assert len({output for output, _ in outputs}) == 1
     steps = "".join(said for _, said in outputs)

@@ -67,9 +67,15 @@ def predict(replica, name):
         return connection.recv(1 << 16).decode()
 
 
+def write(folder, name, text):
+    Path(folder, name).write_text(text)
+
+
 def real_guest(sandbox):
     folder = sandbox.cache / "guests" / "real"
-    shutil.copytree(Path(guest_package.__file__).parent, folder / "sandbox", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        Path(guest_package.__file__).parent, folder / "sandbox", ignore=shutil.ignore_patterns("__pycache__")
+    )
     shutil.move(folder / "sandbox" / "__main__.py", folder / "__main__.py")
     return str(folder)
 
@@ -77,7 +83,7 @@ def real_guest(sandbox):
 async def test_workers_serve_on_without_their_agent_and_a_new_one_adopts_them(sandbox):
     runtime = sandbox.runtime()
     place = replace(sandbox.place(), guest=real_guest(sandbox))
-    Path(place.generations, "tree-1", "main.py").write_text(MAIN)
+    write(place.generations, "tree-1/main.py", MAIN)
     model = sandbox.model()
     replica = await sandbox.started(runtime, model, place)
     control, state = await asyncio.to_thread(hello, replica)
