@@ -15,7 +15,7 @@ from orchestrator.errors import SandboxError
 
 CHUNK = 1 << 20
 # A file that nothing names yet may belong to a generation that is being made.
-SHORTEST_LIFE = 600.0
+LONG_ENOUGH = 600.0
 
 
 class Objects:
@@ -86,7 +86,7 @@ class Objects:
 
     def _removed(self, path: str, now: float) -> bool:
         with self._lock:  # so that `_touched` cannot promise a file that goes at this moment
-            if now - os.stat(path).st_mtime < SHORTEST_LIFE:
+            if now - os.stat(path).st_mtime < LONG_ENOUGH:
                 return False
             os.unlink(path)
             return True

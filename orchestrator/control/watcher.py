@@ -149,10 +149,17 @@ class Watcher:
             self._exactly(notifier, file, (None, file))
         for name, source in self._sources.items():
             if name is not None:
-                source.identity = _identity(source.path)
+                self._recognise(name, source)
                 self._exactly(notifier, source.path, (name, ""))
                 self._arm(notifier, os.path.realpath(source.path), (name, ""))
         notifier.keep(self._armed)
+
+    def _recognise(self, name: str, source: _Source) -> None:
+        """Another directory under the same path: whatever was written to it before it is armed goes untold."""
+        identity = _identity(source.path)
+        if identity != source.identity:
+            source.identity = identity
+            self._add(name, None)
 
     def _exactly(self, notifier: Notifier, path: str, place: _Place) -> None:
         """Hear of one path, and of what it leads to."""
@@ -211,10 +218,7 @@ class Watcher:
                 self._add(name, path, writing=notice.writing)
                 self._follow(notice, (name, path))
         if notice.gone and notice.folder:
-            if os.path.isdir(notice.path):
-                self._survey()  # back already: another folder of that name
-            else:
-                self._drop(notice.path)
+            self._lose(notice.path)
 
     def _owners(self, path: str) -> Iterable[_Place]:
         folder, _, base = path.rpartition("/")
@@ -236,6 +240,19 @@ class Watcher:
         except Exhausted:
             self._survey()
             self._lost()
+
+    def _lose(self, folder: str) -> None:
+        """A folder went. Where one of its name is there already (it may even have the same inode), what was written
+        to that before it is armed goes untold: so all of it may have changed.
+        """
+        if not os.path.isdir(folder):
+            self._drop(folder)
+            return
+        places = tuple(self._folders.get(folder, ()))
+        self._survey()
+        for name, path in places:
+            if name in self._sources:
+                self._add(name, path or None)
 
     def _drop(self, folder: str) -> None:
         """Let go of a folder that went, and of all beneath it (a renamed one comes back under its new name)."""
@@ -265,7 +282,6 @@ class Watcher:
         source = self._sources[name]
         if _identity(source.path) != source.identity:
             self._survey()
-            self._add(name, None)
 
     # What is said
 

@@ -148,6 +148,19 @@ async def test_a_deleted_and_restored_model_directory_is_watched_again(desk):
     await desk.until("hello", "new.py")
 
 
+async def test_a_model_directory_that_is_replaced_at_one_stroke_is_watched_again(desk):
+    source = desk.model("hello")
+    (source / "a").mkdir()
+    await desk.watch()
+    for number in range(3):
+        shutil.rmtree(source)
+        desk.model("hello")
+        (source / "a").mkdir()
+        await desk.until("hello", "*")
+        (source / "a" / f"{number}.py").write_text("x")
+        await desk.until("hello", f"a/{number}.py")
+
+
 async def test_a_model_directory_whose_parent_is_renamed_and_made_anew_is_watched_again(desk):
     source = desk.model("hello")
     await desk.watch()
