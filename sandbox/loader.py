@@ -63,19 +63,22 @@ def prepare(source: Source) -> None:
 
 
 class Imports:
-    """Which third-party modules the user's own import statements name, whether or not they were loaded before.
+    """Which third-party modules a next zygote should import: dotted names. A context manager around import and load.
 
-    What `sys.modules` gained would not do: in a fork of a zygote that has them already, it gains nothing. The dotted
-    names are what a next zygote should import. Use as a context manager around import and load.
+    They are those that the user's own import statements name, whether or not they were loaded before, and those that
+    came into `sys.modules` meanwhile: unpickling a model imports a library that no statement names. In a fork of a
+    zygote that has them already nothing comes, so whoever learns from this adds to what it knows.
     """
 
     def __init__(self) -> None:
         self._names: Set[str] = set()
+        self._before: Set[str] = set()
         self._original: Any = None
 
     def __enter__(self) -> Imports:  # noqa: PYI034 - typing.Self is newer than Python 3.9
         self._original = original = builtins.__import__
         names = self._names
+        self._before = set(sys.modules)
 
         def recorded(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:  # noqa: A002
             module = original(name, globals, locals, fromlist, level)
@@ -94,7 +97,13 @@ class Imports:
 
     def third_party(self) -> List[str]:
         """The dotted names of installed packages among them, sorted."""
-        return sorted(name for name in self._names if _is_third_party(sys.modules.get(name)))
+        come = {name for name, module in list(sys.modules.items()) if name not in self._before and _named(name, module)}
+        return sorted(name for name in self._names | come if _is_third_party(sys.modules.get(name)))
+
+
+def _named(name: str, module: Any) -> bool:
+    """Whether importing that name gives that module: aliases and made-up modules are left out."""
+    return getattr(getattr(module, "__spec__", None), "name", None) == name
 
 
 def _is_third_party(module: Any) -> bool:

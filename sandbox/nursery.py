@@ -87,8 +87,8 @@ class Nursery:
             self._changed(self.state)
 
     def learn(self, imports: List[str]) -> None:
-        """What a good worker imported: the next ones find it there."""
-        self._learned = list(imports)
+        """Add what a good worker imported: the next ones find it there. A fork cannot tell what it did not need to."""
+        self._learned = sorted({*self._learned, *imports})
         self._replace()
 
     def look(self) -> None:
