@@ -248,6 +248,8 @@ class ProcessRuntime:
                 else:
                     await _emptied(census)
         # What outlives an agent that ended in time was to end with it: it is not waited for.
+        if agent is not None and known is not None:
+            send(agent, signal.SIGKILL, known.start_time)  # wherever it is: it may never have joined its cgroup
         await self._erase(replica.folder, census)
 
     async def _erase(self, folder: str, census: Census) -> None:
