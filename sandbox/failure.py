@@ -25,7 +25,8 @@ class Source:
 
     def relative(self, path: Optional[str]) -> Optional[str]:
         """The path within the model directory, or None where the file is not the user's."""
-        for root in (self.shown, self.tree):
+        # The tree first: where the model directory is the project itself, the tree lies below it.
+        for root in (self.tree, self.shown):
             if path and path.startswith(root + "/"):
                 return path[len(root) + 1 :]
         return None

@@ -26,15 +26,19 @@ def until(worker, name):
         os.sched_yield()
 
 
-def test_a_drain_waits_for_every_connection_and_takes_the_backlog_in(serve):
+def test_a_drain_takes_the_backlog_in_and_waits_for_every_connection(serve):
     worker = serve("def predict():\n    return 1\n")
-    busy = worker.connect()
+    alone = len(os.listdir(f"/proc/{worker.process.pid}/fd"))
+    worker.call("GET", "/health")  # its loop runs by now
+    while len(os.listdir(f"/proc/{worker.process.pid}/fd")) > alone:
+        os.sched_yield()
     os.kill(worker.process.pid, signal.SIGSTOP)
-    waiting = worker.connect()  # in the backlog of a stopped worker
+    worker.tell("drain")  # the first that the worker sees when it wakes: nobody is connected
+    waiting = worker.connect()  # and this one is in its backlog
     waiting.sendall(REQUEST)
-    worker.tell("drain")
-    busy.close()
     os.kill(worker.process.pid, signal.SIGCONT)
+    assert waiting.recv(65536).startswith(b"HTTP/1.1 200")
+    waiting.sendall(REQUEST)
     assert waiting.recv(65536).startswith(b"HTTP/1.1 200")
     assert worker.process.poll() is None
     waiting.close()

@@ -17,6 +17,13 @@ def test_tracebacks_show_the_authors_path_and_the_snapshots_line(serve):
     assert "/sandbox/" not in details["traceback"]
 
 
+def test_a_traceback_shows_the_lines_that_ran_not_those_saved_since(serve, tmp_path):
+    (tmp_path / "main.py").write_text("# newer\n" * 5)
+    code = "def predict():\n    raise ValueError('old line')\n"
+    worker = serve(code, source=str(tmp_path), serving={"debug": True})
+    assert "raise ValueError('old line')" in worker.predict().json["error"]["details"]["traceback"]
+
+
 def test_a_traceback_goes_to_the_log_and_to_the_client_only_with_debug(serve):
     worker = serve("def predict():\n    raise ValueError('broken')\n")
     answer = worker.predict(headers={"X-Request-ID": "abc-1"})
