@@ -1,14 +1,12 @@
 """What a build may see of this machine: the requirements, local packages that they name, the install script.
 
-The same input gives the same bytes, order, modes and times, so that a builder's cache holds.
+The same input gives the same names, bytes, modes and times, so that a builder's cache holds.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import re
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
@@ -34,21 +32,15 @@ class Context:
 
     files: tuple[tuple[str, bytes, bool], ...]
 
-    def tar(self) -> bytes:
-        """The context as an archive: names sorted, owners and times zeroed."""
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-            for name, data, executable in self.files:
-                entry = tarfile.TarInfo(name)
-                entry.size = len(data)
-                entry.mode = 0o755 if executable else 0o644
-                archive.addfile(entry, io.BytesIO(data))
-        return buffer.getvalue()
-
     def write(self, folder: str) -> None:
-        """Unpack it into an empty folder."""
-        with tarfile.open(fileobj=io.BytesIO(self.tar())) as archive:
-            archive.extractall(folder, filter="data")
+        """Lay it out in an empty folder, times zeroed."""
+        for name, data, executable in self.files:
+            path = os.path.join(folder, name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as file:
+                file.write(data)
+            os.chmod(path, 0o755 if executable else 0o644)
+            os.utime(path, (0, 0))
 
 
 def context(requirements: Requirements) -> Context:
