@@ -65,7 +65,9 @@ class Control:
             logs=logs,
             meters=meters,
         )
-        generations = Generations(self.place.project, store, allowed=self._allowed(), read_config=resolve.model_config)
+        generations = Generations(
+            self.place.project, store, allowed=[self.place.directory], read_config=resolve.model_config
+        )
         self.auto = await self._auto(runtimes["docker"], journal)
         reader = Reader(self, runtimes, asyncio.get_running_loop())
         watcher = Watcher(lambda message: journal.add("spec", message))
@@ -104,9 +106,6 @@ class Control:
     def _runtimes(self) -> dict[RuntimeKind, Runtime]:
         place = (self.place.sandbox_id, self.place.directory, self.place.state, folders.cache_home())
         return {"docker": DockerRuntime(*place), "process": ProcessRuntime(*place)}
-
-    def _allowed(self) -> Sequence[str]:
-        return [self.place.directory]
 
     async def _auto(self, docker: Runtime, journal: Journal) -> RuntimeKind:
         """Decide what `runtime: auto` means here; one line says why it is not docker."""

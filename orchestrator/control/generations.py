@@ -46,7 +46,7 @@ class Snapshot:
 class Generations:
     """All models' generations of one project. state: its `.sandbox` folder.
 
-    allowed: the real folders that a model's symbolic links may lead into: the project and `allow_outside`.
+    allowed: the real folders that a model's symbolic links may lead into (`allow` replaces them).
     read_config: `spec.resolve.model_config`; what is wrong raises a SandboxError that names file and line.
     """
 
@@ -59,6 +59,13 @@ class Generations:
         self._objects = Objects(os.path.join(state, "objects"))
         self._workshops: dict[str, Workshop] = {}
         self._lock = threading.Lock()
+
+    def allow(self, roots: Sequence[str]) -> None:
+        """Let symbolic links lead into these real folders from now on: the project and `allow_outside`."""
+        with self._lock:
+            self._allowed = tuple(roots)
+            for workshop in self._workshops.values():
+                workshop.scanner.allowed = self._allowed
 
     def workshop(self, model: ModelDesired) -> Workshop:
         """The workshop of a model: the same one for a name, as long as its path stays."""
@@ -124,7 +131,7 @@ class Workshop:
         self.source = desired.path
         self.trees = trees
         self.held: dict[int, str] = {}
-        self._scanner = scanner
+        self.scanner = scanner
         self._store = store
         self._objects = objects
         self._read_config = read_config
@@ -139,7 +146,7 @@ class Workshop:
         no-main (also "source missing"), path-outside, path-permission, disk-full, store.
         """
         with self._lock:
-            scanner = self._scanner
+            scanner = self.scanner
             scanner.scan(changed)
             text = written(scanner.lines)
             content, data = content_hash(text), "" if self.desired.data_writable else scanner.data()
@@ -170,7 +177,7 @@ class Workshop:
             )
             self._store.add_generation(row)
             self.held[number] = tree
-            self._last = (snapshot.entries, self._scanner.data_files())
+            self._last = (snapshot.entries, self.scanner.data_files())
             return _generation(row, tree)
 
     def restore(self, number: int, data_target: str | None) -> Generation:
@@ -208,7 +215,7 @@ class Workshop:
     def data_moved(self, number: int) -> bool:
         """Whether the data folder differs from what it was when a generation was made (as of the last snapshot)."""
         with self._lock:
-            return not self.desired.data_writable and self._row(number).data != self._scanner.data()
+            return not self.desired.data_writable and self._row(number).data != self.scanner.data()
 
     def spare(self) -> None:
         """Bring a second tree to the newest content, so that the next save costs only its difference."""
@@ -229,7 +236,7 @@ class Workshop:
     def seen(self) -> set[str]:
         """The hashes of the files as they were last seen."""
         with self._lock:
-            return {entry.sha for entry in self._scanner.entries.values()}
+            return {entry.sha for entry in self.scanner.entries.values()}
 
     def _brought(self, entries: Manifest, link: Link | None) -> str:
         try:
@@ -238,7 +245,7 @@ class Workshop:
             )
         except SandboxError as error:
             if error.reference == "store":
-                self._scanner.forget()  # a kept file is gone or damaged: the next snapshot reads and keeps all again
+                self.scanner.forget()  # a kept file is gone or damaged: the next snapshot reads and keeps all again
             raise
 
     def _row(self, number: int) -> GenerationRow:
@@ -263,8 +270,8 @@ class Workshop:
     def _changes(self, row: GenerationRow | None) -> tuple[str, ...]:
         """What differs from the last generation. Its data files are known only while we run."""
         if row is None:
-            return tuple(sorted(self._scanner.entries))
-        data = self._scanner.data_files()
+            return tuple(sorted(self.scanner.entries))
+        data = self.scanner.data_files()
         if self._last is None:
             self._last = (parse(self._objects.read(row.content)), data)
         entries, old = self._last
@@ -273,7 +280,7 @@ class Workshop:
             if self.desired.data_writable
             else sorted(k for k in old.keys() | data.keys() if old.get(k) != data.get(k))
         )
-        return (*unlike(entries, self._scanner.entries), *moved)
+        return (*unlike(entries, self.scanner.entries), *moved)
 
 
 def _generation(row: GenerationRow, tree: str) -> Generation:

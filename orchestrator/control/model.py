@@ -94,6 +94,8 @@ class Model:
             self._on_change()
             if failed:
                 await self._wait(time.monotonic() + AFTER_FAILURE)
+            elif not plan_.actions and self.state.untidy:
+                await self.source.tidy()
             elif plan_.actions:
                 await asyncio.sleep(0)  # what was done may allow, or need, a next step
             else:
@@ -136,8 +138,6 @@ class Model:
         """Take over replicas of an earlier control: nothing is restarted, their workers serve on."""
         self.state.wish = desired
         self.state.resolve()
-        await self.source.adopt(desired)
-        self.state.resolve()
         for record in records:
             self._take_over(desired, record)
         living = [each for each in self.state.replicas.values() if each.state != "dead"]
@@ -146,6 +146,9 @@ class Model:
             _, late = await asyncio.wait(waiting, timeout=ADOPT_WITHIN)
             for task in late:
                 task.cancel()
+        # Only now, when every tree that a worker runs from is held, may one be brought to the newest content.
+        await self.source.adopt(desired)
+        self.state.resolve()
         self._recall_route()
 
     def _take_over(self, desired: ModelDesired, record: ReplicaRecord) -> None:

@@ -21,6 +21,7 @@ from orchestrator.plan.types import Desired, ModelDesired
 from orchestrator.ports import ReplicaRecord, Runtime
 
 DRAIN_AT_DOWN = 10.0
+COLLECT_EVERY = 1800.0
 
 # Reads the files anew for these profiles and models; raises SpecError.
 Read = Callable[[Sequence[str], Sequence[str]], Desired]
@@ -57,6 +58,7 @@ class Reconciler:
         else:
             await self._apply(desired, records)
         self._tasks.append(asyncio.create_task(self._watch(), name="watch"))
+        self._tasks.append(asyncio.create_task(self._collect(), name="collect"))
 
     async def _records(self) -> Mapping[str, list[ReplicaRecord]]:
         by_model: dict[str, list[ReplicaRecord]] = {}
@@ -103,6 +105,7 @@ class Reconciler:
             before, self.desired, self.spec_problem = self.desired, desired, None
             if before is not None and before == desired:
                 return
+            self._generations.allow(desired.roots)
             self.on_desired(desired)
             adopting = []
             for name, wish in desired.models.items():
@@ -115,7 +118,7 @@ class Reconciler:
             await asyncio.gather(*adopting)
             await self._adopt_orphans(desired, records)
             self._watcher.watch(
-                {name: wish.path for name, wish in desired.models.items()},
+                desired.models,
                 {*desired.files, *(file for wish in desired.models.values() for file in wish.requirements.files)},
             )
             self._unblock()
@@ -195,6 +198,15 @@ class Reconciler:
                 await self._seen(batch)
             except SandboxError:
                 continue  # told where it was found; what ran runs on
+
+    async def _collect(self) -> None:
+        """Now and then remove file contents that no kept generation has."""
+        while True:
+            await asyncio.sleep(COLLECT_EVERY)
+            try:
+                await asyncio.to_thread(self._generations.collect)
+            except (SandboxError, OSError) as error:
+                self._world.journal.add("failed", f"old generations were not cleaned up: {error}")
 
     async def _seen(self, batch: Batch) -> None:
         if batch.model is None:

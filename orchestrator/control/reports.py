@@ -250,6 +250,7 @@ class Reports:
     def reloaded(self, before: Routed | None, routed: Routed) -> None:
         """Tell that a new generation is what answers from now on: the acknowledgement."""
         state, number = self._state, routed.generation
+        state.untidy = True
         workers = self._routed_workers()
         now = time.monotonic()
         began = state.seen_at.pop(number, None) or min((worker.asked_at for _, worker in workers), default=now)

@@ -62,7 +62,7 @@ class Scanner:
         self.source = source
         self.entries: dict[str, Entry] = {}
         self.lines: dict[str, bytes] = {}
-        self._allowed = tuple(allowed)
+        self.allowed = tuple(allowed)
         self._objects = objects
         self._seen: dict[str, _Seen] = {}
         self._data: dict[str, tuple[int, int]] = {}
@@ -145,7 +145,7 @@ class Scanner:
 
     def _check(self, path: str, full: str) -> None:
         real = os.path.realpath(full)
-        if not any(real == root or real.startswith(f"{root}/") for root in self._allowed):
+        if not any(real == root or real.startswith(f"{root}/") for root in self.allowed):
             raise SandboxError(
                 "path-outside",
                 f"model {self.model}: {path} leads to {real}, outside the project",

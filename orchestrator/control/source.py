@@ -117,10 +117,15 @@ class Source:
 
     async def tidy(self) -> None:
         """After a reload is done: forget old generations, and prepare a tree for the next save."""
+        self._state.untidy = False
         desired = self._state.desired
-        if desired is not None:
+        if desired is None:
+            return
+        try:
             async with self._lock:
                 await asyncio.to_thread(_tidy, self._generations.workshop(desired))
+        except (TreesInUse, SandboxError):
+            return  # every tree has a worker, or the disk is full: the next save says so where it matters
 
 
 def _tidy(workshop: Workshop) -> None:

@@ -118,7 +118,8 @@ class Desired:
     """A whole sandbox as its files want it. models: those whose profiles are active, in file order.
 
     sandbox_id: 12 hex of the project directory's real path, so that two projects of one name never collide.
-    files: every file that was read (sandbox.yaml, env files, config.yaml…), absolute, to be watched.
+    files: every file that was read (sandbox.yaml, env files, config.yaml…), absolute, to be watched. roots: the real
+    folders that a model's symbolic links may lead into (the project and what allow_outside names).
     """
 
     sandbox_id: str
@@ -128,6 +129,7 @@ class Desired:
     models: Mapping[str, ModelDesired]
     files: tuple[str, ...] = ()
     profiles: tuple[str, ...] = ()
+    roots: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

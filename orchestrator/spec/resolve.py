@@ -72,6 +72,7 @@ def resolve(
         models=found,
         files=tuple(dict.fromkeys(files)),
         profiles=tuple(dict.fromkeys(profiles)),
+        roots=(project.directory, *boundary.outside),
     )
 
 
