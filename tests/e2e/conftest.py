@@ -5,26 +5,15 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from pytest import TestReport
 
 from orchestrator import folders
 from tests.e2e.sandbox import Sandbox
 
 RUNTIMES = ["process", pytest.param("docker", marks=pytest.mark.docker)]
-FAILED = pytest.StashKey[bool]()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, TestReport, TestReport]:
-    report = yield
-    item.session.stash[FAILED] = report.failed and call.when != "teardown"
-    return report
 
 
 @pytest.fixture(scope="module", params=RUNTIMES)
@@ -70,7 +59,7 @@ def shared(runtime: str, cache: Path, request: pytest.FixtureRequest) -> Iterato
 def close(made: list[Sandbox], request: pytest.FixtureRequest) -> None:
     left = []
     for each in made:
-        if request.session.stash.get(FAILED, False):
+        if request.session.testsfailed:
             print(each.story())
         left += each.close()
         shutil.rmtree(each.root, ignore_errors=True)
