@@ -11,10 +11,11 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from orchestrator.errors import BuildError, RuntimeFailure
+from orchestrator.errors import BuildError, RuntimeFailure, SandboxError
 from orchestrator.plan.types import ModelDesired, RuntimeKind
 from orchestrator.ports import Environment, Progress, ReplicaExit, ReplicaPlace, ReplicaRecord, Report, Route, Usage
 
@@ -127,30 +128,56 @@ class FakeAgent:
             self.tell({"type": "exited", "generation": number, "attempt": attempt, "cause": cause, "cut": 0})
 
 
-class FakeRuntime:
-    """A runtime of `FakeAgent`s. unbuildable: lock hashes whose environment fails to build."""
+class FakeEngine:
+    """What outlives a runtime object: environments, replicas and their deaths, as an engine or a machine keeps them.
 
-    def __init__(self, kind: RuntimeKind = "process", *, revivable: bool = True) -> None:
-        self.kind: RuntimeKind = kind
-        self.revivable = revivable
+    unbuildable: lock hashes whose environment fails to build, besides requirements of packages named `no-such-…`.
+    """
+
+    def __init__(self) -> None:
         self.unbuildable: set[str] = set()
         self.builds: list[str] = []
         self.agents: dict[str, FakeAgent] = {}
         self.records: dict[str, ReplicaRecord] = {}
-        self._exits: asyncio.Queue[ReplicaExit] = asyncio.Queue()
+        self.listeners: set[asyncio.Queue[ReplicaExit]] = set()
+
+    def kill_agent(self, incarnation: str) -> None:
+        """An agent dies; whether its workers live on is the runtime's kind's business."""
+        self.records[incarnation] = replace(self.records[incarnation], alive=False)
+        self._ending = asyncio.ensure_future(self.agents[incarnation].end())
+        for queue in self.listeners:
+            queue.put_nowait(ReplicaExit(incarnation, "signal 9"))
+
+
+class FakeRuntime:
+    """A runtime of `FakeAgent`s. Two objects on one engine see the same replicas."""
+
+    def __init__(
+        self, kind: RuntimeKind = "process", *, revivable: bool = True, engine: FakeEngine | None = None
+    ) -> None:
+        self.kind: RuntimeKind = kind
+        self.revivable = revivable
+        self.engine = engine or FakeEngine()
+
+    @property
+    def agents(self) -> dict[str, FakeAgent]:
+        return self.engine.agents
 
     async def check(self) -> None:
         return
 
     async def interpreter(self, python: str) -> str:
+        if python not in {"", "3.11"}:
+            raise SandboxError("no-python", f"Python {python} is not here", hint="there is: 3.11")
         return f"fake-{python or '3.11'}"
 
     async def prepare(self, model: ModelDesired, report: Report) -> Environment:
-        if model.lock_hash in self.unbuildable:
-            raise BuildError("no matching distribution", log=("ERROR: no matching distribution",))
-        if model.lock_hash not in self.builds:
+        text = model.requirements.text
+        if model.lock_hash in self.engine.unbuildable or text.startswith("no-such-"):
+            raise BuildError(f"no matching distribution: {text}", log=(f"ERROR: no matching distribution: {text}",))
+        if model.lock_hash not in self.engine.builds:
             report(Progress("building"))
-            self.builds.append(model.lock_hash)
+            self.engine.builds.append(model.lock_hash)
         return Environment(model.lock_hash, f"fake:{model.lock_hash}", "3.11.7")
 
     def data_target(self, model: ModelDesired) -> str | None:
@@ -160,8 +187,12 @@ class FakeRuntime:
     async def start(self, model: ModelDesired, place: ReplicaPlace, environment: Environment) -> ReplicaRecord:
         if environment.lock_hash != model.lock_hash:
             raise RuntimeFailure("start", "the environment is not the model's")
-        agent = self.agents.get(place.incarnation) or FakeAgent(place)
-        self.agents[place.incarnation] = agent
+        known = self.engine.records.get(place.incarnation)
+        if known is not None and known.alive:
+            return known
+        agent = self.agents.setdefault(place.incarnation, FakeAgent(place))
+        if not self.revivable:
+            agent.workers.clear()
         await agent.start()
         record = ReplicaRecord(
             model=model.name,
@@ -177,7 +208,7 @@ class FakeRuntime:
             python=environment.python,
             pid=os.getpid(),
         )
-        self.records[place.incarnation] = record
+        self.engine.records[place.incarnation] = record
         return record
 
     async def stop(self, replica: ReplicaRecord, grace: float) -> None:
@@ -185,26 +216,26 @@ class FakeRuntime:
         agent = self.agents.pop(replica.incarnation, None)
         if agent is not None:
             await agent.end()
-        self.records.pop(replica.incarnation, None)
+        self.engine.records.pop(replica.incarnation, None)
         await asyncio.to_thread(shutil.rmtree, replica.folder, ignore_errors=True)
 
     async def list(self) -> Sequence[ReplicaRecord]:
-        return list(self.records.values())
+        return list(self.engine.records.values())
 
-    async def exits(self) -> AsyncIterator[ReplicaExit]:
-        while True:
-            yield await self._exits.get()
-
-    async def kill_agent(self, incarnation: str) -> None:
-        """An agent dies; with it its workers, unless it can be revived."""
-        agent = self.agents[incarnation]
-        await agent.end()
-        if not self.revivable:
-            agent.workers.clear()
-        self._exits.put_nowait(ReplicaExit(incarnation, "signal 9"))
+    async def exits(self) -> AsyncGenerator[ReplicaExit, None]:
+        queue: asyncio.Queue[ReplicaExit] = asyncio.Queue()
+        self.engine.listeners.add(queue)
+        for record in self.engine.records.values():
+            if not record.alive:  # died before anybody listened
+                queue.put_nowait(ReplicaExit(record.incarnation, "signal 9"))
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self.engine.listeners.discard(queue)
 
     async def usage(self, replica: ReplicaRecord) -> Usage | None:
-        return Usage(1.0, 1024, 1) if replica.incarnation in self.records else None
+        return Usage(1.0, 2_000_000, 1) if replica.incarnation in self.engine.records else None
 
     async def remove_images(self) -> None:
         return

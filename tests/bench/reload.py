@@ -33,7 +33,7 @@ SOURCES = {
     "hello": (
         "def predict(x: float) -> float:\n    return x + {version}\n",
         {"x": 0.0},
-        lambda prediction: int(prediction),
+        int,
     ),
     "digits": (
         None,  # the example's own main.py, with the version added to its answer
@@ -92,9 +92,7 @@ class Caller(threading.Thread):
                 answer = connection.getresponse()
                 text = answer.read()
                 at = time.perf_counter()
-                if answer.status != http.HTTPStatus.OK:
-                    raise ValueError(text)
-                found = self.version(json.loads(text)["data"]["prediction"])
+                found = self.version(json.loads(text)["data"]["prediction"])  # an error has no prediction: KeyError
             except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
                 self.failed += 1
                 if self.failed <= FAILURES_TOLD:
@@ -140,7 +138,7 @@ def measure(runtime: str, model: str, saves: int) -> Measured:
     main.write_text(text)
     (project / "sandbox.yaml").write_text(f"runtime: {runtime}\ngateway: {{port: 0}}\nmodels:\n  {model}: {model}\n")
     if os.getuid() == 0:
-        os.chmod(folder, 0o755)  # noqa: S103 - a container that root starts runs as another user
+        os.chmod(folder, 0o755)  # a container that root starts runs as another user
 
     def sandbox(*words: str) -> str:
         done = subprocess.run([*SANDBOX, *words], cwd=project, env=environ, capture_output=True, text=True, check=False)

@@ -17,6 +17,7 @@ from orchestrator.plan.types import ModelDesired, Requirements, RuntimeKind
 from orchestrator.ports import ReplicaPlace, ReplicaRecord, Runtime
 from orchestrator.runtimes.docker import DockerRuntime
 from orchestrator.runtimes.process import ProcessRuntime
+from orchestrator.testing import FakeEngine, FakeRuntime
 from sandbox import isolation
 
 # An agent as far as a runtime can tell: a socket that appears, an end on SIGTERM.
@@ -62,6 +63,7 @@ class Candidate:
     make: Callable[[Place], Runtime]
     kill: Callable[[ReplicaRecord], None]
     marks: tuple[pytest.MarkDecorator, ...] = ()
+    runs_programs: bool = True
 
 
 def _docker(place: Place) -> Runtime:
@@ -77,7 +79,20 @@ def _kill(replica: ReplicaRecord) -> None:
     os.kill(replica.pid, signal.SIGKILL)
 
 
+# What a fake keeps between two runtime objects, by sandbox.
+ENGINES: dict[Path, FakeEngine] = {}
+
+
+def _fake(place: Place) -> Runtime:
+    return FakeRuntime(engine=ENGINES.setdefault(place.state, FakeEngine()))
+
+
+def _kill_fake(replica: ReplicaRecord) -> None:
+    next(engine for engine in ENGINES.values() if replica.incarnation in engine.agents).kill_agent(replica.incarnation)
+
+
 CANDIDATES = {
+    "fake": Candidate("process", _fake, _kill_fake, runs_programs=False),
     "docker": Candidate("docker", _docker, _kill, (pytest.mark.docker,)),
     "process": Candidate("process", _process, _kill),
 }
@@ -162,6 +177,19 @@ async def staged(candidate: Candidate, tmp_path: Path) -> AsyncIterator[Stage]:
     params=[pytest.param(candidate, id=name, marks=candidate.marks) for name, candidate in CANDIDATES.items()]
 )
 async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
+    async with staged(request.param, tmp_path) as stage:
+        yield stage
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(candidate, id=name, marks=candidate.marks)
+        for name, candidate in CANDIDATES.items()
+        if candidate.runs_programs
+    ]
+)
+async def running_stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
+    """Only runtimes whose agents are programs: what a program prints or is given cannot be asked of a fake."""
     async with staged(request.param, tmp_path) as stage:
         yield stage
 

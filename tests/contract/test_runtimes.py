@@ -45,7 +45,8 @@ async def test_a_python_that_is_not_here_is_an_error_that_names_it(stage):
     assert caught.value.reference == "no-python"
 
 
-async def test_a_started_replica_answers_on_its_socket(stage):
+async def test_a_started_replica_answers_on_its_socket(running_stage):
+    stage = running_stage
     replica = await stage.started(stage.runtime())
     assert replica.alive
     assert replica.model == "hello"
@@ -56,7 +57,8 @@ async def test_a_started_replica_answers_on_its_socket(stage):
     assert answer["config"]["source"] == str(stage.place.project / "hello")
 
 
-async def test_a_replica_sees_only_the_variables_that_are_meant_for_it(stage, monkeypatch):
+async def test_a_replica_sees_only_the_variables_that_are_meant_for_it(running_stage, monkeypatch):
+    stage = running_stage
     monkeypatch.setenv("HOST_SECRET", "host-secret")
     replica = await stage.started(stage.runtime())
     answer = await asyncio.to_thread(ask, replica)
@@ -118,7 +120,8 @@ async def test_a_death_is_told_with_its_cause(stage):
     await exits.aclose()
 
 
-async def test_an_agent_that_ends_at_once_is_an_error_with_its_output(stage, tmp_path):
+async def test_an_agent_that_ends_at_once_is_an_error_with_its_output(running_stage, tmp_path):
+    stage = running_stage
     runtime = stage.runtime()
     model = stage.model()
     broken = stage.guest(tmp_path / "broken", "raise SystemExit('the guest is broken')")
@@ -152,7 +155,8 @@ async def test_requirements_that_cannot_be_installed_are_an_error_in_the_install
     assert any("no-such-distribution-of-anyone" in line for line in caught.value.log)
 
 
-async def test_a_closed_runtime_leaves_its_replicas_running(stage):
+async def test_a_closed_runtime_leaves_its_replicas_running(running_stage):
+    stage = running_stage
     first = stage.runtime()
     replica = await stage.started(first)
     await first.close()

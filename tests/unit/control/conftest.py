@@ -88,9 +88,9 @@ class Bench:
 
     async def until_live(self, generation: int) -> None:
         await self.until(
-            lambda state: state.routed is not None
-            and state.routed.generation == generation
-            and bool(state.routed.upstreams)
+            lambda state: (
+                state.routed is not None and state.routed.generation == generation and bool(state.routed.upstreams)
+            )
         )
 
     @property

@@ -13,7 +13,7 @@ async def test_a_model_becomes_ready_and_is_routed(bench: Bench) -> None:
     route = bench.traffic.routes["hello"]
     assert route.generation == 1
     assert len(route.upstreams) == 1
-    assert bench.runtime.builds == ["lock-1"]
+    assert bench.runtime.engine.builds == ["lock-1"]
 
 
 async def test_a_save_swaps_to_a_new_generation_and_retires_the_old(bench: Bench) -> None:
@@ -62,9 +62,9 @@ async def test_saves_faster_than_load_still_land(bench: Bench) -> None:
             ready = {"type": "ready", "generation": worker["generation"], "attempt": attempt}
             agent.tell({**ready, "socket": worker["socket"], "pid": 1, "phases": {}, "imports": [], "info": {}})
     await bench.until(
-        lambda state: state.routed is not None
-        and state.wanted is not None
-        and state.routed.generation == state.wanted.number
+        lambda state: (
+            state.routed is not None and state.wanted is not None and state.routed.generation == state.wanted.number
+        )
     )
     kills = [each for each in agent.received if each["type"] == "kill"]
     assert len(kills) <= 4
@@ -96,7 +96,7 @@ async def test_changed_requirements_build_beside_the_one_that_serves(bench: Benc
 async def test_a_failed_build_degrades_and_says_what_the_installer_said(bench: Bench) -> None:
     await bench.begin()
     await bench.until_live(1)
-    bench.runtime.unbuildable.add("lock-2")
+    bench.runtime.engine.unbuildable.add("lock-2")
     bench.want(lock_hash="lock-2", replica_hash="1:b")
     state = await bench.until_state("degraded")
     assert state.status.problem is not None
@@ -119,9 +119,12 @@ async def test_a_dead_agent_is_revived_and_its_worker_serves_on(bench: Bench) ->
     await bench.begin()
     await bench.until_live(1)
     incarnation = next(iter(bench.runtime.agents))
-    exits = asyncio.create_task(anext(bench.runtime.exits()))
-    await bench.runtime.kill_agent(incarnation)
-    assert bench.model.ended(await exits)
+    exits = bench.runtime.exits()
+    exit_ = asyncio.create_task(anext(exits))
+    await asyncio.sleep(0)
+    bench.runtime.engine.kill_agent(incarnation)
+    assert bench.model.ended(await exit_)
+    await exits.aclose()
     assert bench.traffic.routes["hello"].upstreams
     await bench.until(lambda state: state.replicas[incarnation].state == "up")
     assert [each.attempt for each in bench.model.state.replicas[incarnation].workers.values()] == [1]
