@@ -16,15 +16,17 @@ STATES: tuple[State, ...] = get_args(State)
 # failed: nothing answers, and nothing will until somebody mends it.
 # draining: being stopped, finishing what it has.
 # stopped: gone.
+# A model without a replica is gone the moment that it is stopped, so stopped may follow everything; and it comes back
+# (replicas: 0 was taken out again, `up` while it was still being stopped) as whatever it is by then.
 TABLE: dict[State, frozenset[State]] = {
     "pending": frozenset({"building", "loading", "running", "degraded", "failed", "draining", "stopped"}),
-    "building": frozenset({"pending", "loading", "running", "degraded", "failed", "draining"}),
-    "loading": frozenset({"pending", "building", "running", "degraded", "failed", "draining"}),
-    "running": frozenset({"degraded", "loading", "failed", "draining"}),
-    "degraded": frozenset({"running", "loading", "building", "failed", "draining"}),
-    "failed": frozenset({"pending", "building", "loading", "running", "degraded", "draining"}),
-    "draining": frozenset({"stopped"}),
-    "stopped": frozenset({"pending"}),
+    "building": frozenset({"pending", "loading", "running", "degraded", "failed", "draining", "stopped"}),
+    "loading": frozenset({"pending", "building", "running", "degraded", "failed", "draining", "stopped"}),
+    "running": frozenset({"pending", "building", "loading", "degraded", "failed", "draining", "stopped"}),
+    "degraded": frozenset({"pending", "building", "loading", "running", "failed", "draining", "stopped"}),
+    "failed": frozenset({"pending", "building", "loading", "running", "degraded", "draining", "stopped"}),
+    "draining": frozenset({"pending", "building", "loading", "failed", "stopped"}),
+    "stopped": frozenset({"pending", "building", "loading", "running", "degraded", "failed", "draining"}),
 }
 
 ANSWERS: frozenset[State] = frozenset({"running", "degraded"})
