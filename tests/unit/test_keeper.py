@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -74,6 +75,18 @@ class Bench:
         self.notes.close()
 
 
+def stop(pid):
+    """SIGSTOP, and wait until the process has left the system call that it was in."""
+    os.kill(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + DEADLINE
+    while time.monotonic() < deadline:
+        with open(f"/proc/{pid}/stat") as file:
+            if file.read().rpartition(")")[2].split()[0] == "T":
+                return
+        os.sched_yield()
+    raise TimeoutError(f"{pid} does not stop")
+
+
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
@@ -90,6 +103,7 @@ def test_it_answers_once_the_port_is_ours_and_starts_both(bench):
     record = bench.record()
     assert (record["pid"], record["control"]["pid"], record["port"]) == (process.pid, control, answer["port"])
     assert record["boot_id"] == folders.boot_id()
+    assert len({os.getsid(pid) for pid in (process.pid, control, gateway)}) == 3  # no key press reaches them
     (entry,) = os.listdir(folders.registry_folder())
     assert folders.read_json(os.path.join(folders.registry_folder(), entry))["directory"] == str(bench.project)
     assert os.stat(bench.state).st_mode & 0o777 == 0o700
@@ -127,7 +141,7 @@ def test_a_dead_control_is_started_again_and_the_gateway_left_alone(bench, numbe
 def test_a_connection_made_while_the_gateway_is_dead_is_answered_by_the_next(bench):
     _, answer = bench.keeper()
     _, gateway = bench.started("control", "gateway")
-    os.kill(gateway, signal.SIGSTOP)
+    stop(gateway)
     with socket.create_connection(("127.0.0.1", answer["port"]), timeout=DEADLINE) as connection:
         os.kill(gateway, signal.SIGKILL)
         (again,) = bench.started("gateway")
