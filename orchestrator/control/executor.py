@@ -108,7 +108,8 @@ class Executor:
         except SandboxError as error:
             self._state.environments[lock_hash] = "failed"
             log = "\n".join(error.log) if isinstance(error, BuildError) else ""
-            found = Problem(type(error).__name__, _with_hint(error), traceback=log, phase="build")
+            reference = error.reference
+            found = Problem(reference, _with_hint(error), traceback=log, phase="build", reference=reference)
             self._state.trouble["build"] = found
             self._world.journal.add("build", f"build failed: {error}", model=name, ok=False, log=log)
             return
@@ -163,9 +164,14 @@ class Executor:
             message = (
                 _with_hint(error) if isinstance(error, SandboxError) else str(error) or "its agent does not answer"
             )
-            self._state.trouble["start"] = Problem(type(error).__name__, message, phase="start")
+            reference = error.reference if isinstance(error, SandboxError) else "start"
+            found = Problem(reference, message, phase="start", reference=reference)
+            told = self._state.trouble.get("start") == found
+            self._state.trouble["start"] = found
             wait = self._state.failed(f"start:{replica.place.index}")
-            self._world.journal.add("failed", f"start failed: {message}; again in {wait:.1f} s", model=self._state.name)
+            if not told:  # it is tried again and again; people need to hear of it once
+                note = f"start failed: {message}; again in {wait:.1f} s"
+                self._world.journal.add("failed", note, model=self._state.name)
             self.stop(replica)
             return
         self._state.trouble.pop("start", None)
@@ -240,7 +246,7 @@ class Executor:
 
     async def _swap(self, routed: Routed) -> None:
         """Have the agents record the active generation, then every gateway use it; then it is acknowledged."""
-        state = self._state
+        state, began = self._state, time.monotonic()
         await self._activate(routed)
         before, state.routed = state.routed, routed
         number = routed.generation
@@ -249,7 +255,7 @@ class Executor:
             state.good = state.wanted
         await self._reports.publish()
         if new:
-            self._reports.reloaded(before, routed)
+            self._reports.reloaded(before, routed, began)
 
     async def _activate(self, routed: Routed) -> None:
         waiting = []

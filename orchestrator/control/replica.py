@@ -12,6 +12,9 @@ from orchestrator.plan.observed import Problem, ReplicaObserved, ReplicaState, W
 from orchestrator.plan.types import Generation, Serving
 from orchestrator.ports import ReplicaPlace, ReplicaRecord
 
+# What sandbox.discovery raises, by the name that it crosses the wire with.
+REFERENCES_OF_TYPES = {"NoMainError": "no-main", "NoModelError": "no-model", "ManyModelsError": "many-models"}
+
 
 @dataclass(slots=True)
 class Worker:
@@ -84,12 +87,13 @@ class Replica:
 
 def problem(error: Mapping[str, Any], phase: str) -> Problem:
     """An agent's error object as a Problem."""
-    line = error.get("line")
+    line, kind = error.get("line"), str(error.get("type", "Error"))
     return Problem(
-        type=str(error.get("type", "Error")),
+        type=kind,
         message=str(error.get("message", "")),
         file=error.get("file"),
         line=int(line) if isinstance(line, int) else None,
         traceback=str(error.get("traceback") or ""),
         phase=phase,
+        reference=REFERENCES_OF_TYPES.get(kind, "model-failed"),
     )

@@ -120,7 +120,8 @@ class Reports:
             note = f"g{number} does not run on the old replicas ({found.line_for_people}): it waits for the new ones"
             self._world.journal.add("reload", note, model=state.name, generation=number)
             return
-        self._world.meters.reload(state.name, state.causes.get(number, "fork"), "failed", worker.phases)
+        edit = state.edits.get(number)
+        self._world.meters.reload(state.name, "spawn" if "spawn" in worker.phases else "fork", "failed", worker.phases)
         self._world.journal.add(
             "reload",
             f"✖ g{number} rejected: {found.line_for_people}",
@@ -128,7 +129,7 @@ class Reports:
             ok=False,
             generation=number,
             content=worker.generation.content,
-            cause=state.causes.get(number, ""),
+            cause=edit.cause if edit is not None else "",
             error=asdict(found),
         )
 
@@ -247,19 +248,23 @@ class Reports:
                 found.append((replica, worker))
         return found
 
-    def reloaded(self, before: Routed | None, routed: Routed) -> None:
+    def reloaded(self, before: Routed | None, routed: Routed, swap_began: float) -> None:
         """Tell that a new generation is what answers from now on: the acknowledgement."""
         state, number = self._state, routed.generation
         state.untidy = True
         workers = self._routed_workers()
         now = time.monotonic()
-        began = state.seen_at.pop(number, None) or min((worker.asked_at for _, worker in workers), default=now)
-        phases = dict(workers[0][1].phases) if workers else {}
-        phases["total"] = now - began
+        edit = state.edits.pop(number, None)
+        phases = {"detect": edit.looked_at - edit.seen_at, "snapshot": edit.made_at - edit.looked_at} if edit else {}
+        for _, worker in workers[:1]:
+            phases |= worker.phases
+            phases["ready"] = swap_began - worker.asked_at
+        began = edit.seen_at if edit else min((worker.asked_at for _, worker in workers), default=now)
+        phases |= {"swap": now - swap_began, "total": now - began}
         tier = "replace" if before is not None and before.replica_hash != routed.replica_hash else None
         tier = tier or ("spawn" if "spawn" in phases else "fork")
         files = list(state.wanted.changed) if state.wanted is not None and state.wanted.number == number else []
-        cause = state.replace_cause if tier == "replace" else ", ".join(files[:3]) or "asked for"
+        cause = state.replace_cause if tier == "replace" else edit.cause if edit is not None else "asked for"
         if before is None:
             message = f"✔ ready g{number} in {_duration(now - began)}"
         else:

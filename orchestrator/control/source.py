@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection
 
 from orchestrator.control.generations import Generations, TreesInUse, Workshop
-from orchestrator.control.state import ModelState
+from orchestrator.control.state import Edit, ModelState
 from orchestrator.control.world import World
 from orchestrator.errors import SandboxError
 from orchestrator.plan.observed import Problem
@@ -71,9 +71,9 @@ class Source:
                 self._held.add(generation.number)
                 self._state.wanted = generation
                 self._state.resolve()
-                self._state.seen_at[generation.number] = began if seen_at is None else seen_at
                 files = ", ".join(generation.changed[:3]) + (" …" if len(generation.changed) > 3 else "")
-                self._state.causes[generation.number] = "asked for" if force else files
+                cause = "asked for" if force else files
+                self._state.edits[generation.number] = Edit(seen_at or began, began, time.monotonic(), cause)
             if generation is not None or cleared is not None:
                 self._wake()
 
@@ -94,6 +94,7 @@ class Source:
             file=where,
             line=int(line) if line.isdigit() else None,
             phase="source",
+            reference=error.reference,
         )
         if self._state.trouble.get("source") != found:
             self._state.trouble["source"] = found
@@ -109,8 +110,7 @@ class Source:
         workshop = self._generations.workshop(desired)
         for number in unused:
             self._held.discard(number)
-            self._state.seen_at.pop(number, None)
-            self._state.causes.pop(number, None)
+            self._state.edits.pop(number, None)
             workshop.release(number)
         if self._missed:
             await self.look(None)

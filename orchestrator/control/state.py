@@ -17,12 +17,22 @@ from orchestrator.ports import Environment
 TROUBLES = ("source", "spec", "build", "start")
 
 
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What is behind a generation: when it was noticed, looked at, and made (monotonic seconds), and its cause."""
+
+    seen_at: float
+    looked_at: float
+    made_at: float
+    cause: str
+
+
 @dataclass(eq=False, slots=True)
 class ModelState:
     """Mutable facts of one model; see plan/observed.py for what the planner is shown of them.
 
-    wish: as the files say; desired: the same with `reload.mode: replace` worked in. seen_at: when the edit behind a
-    generation was noticed (monotonic seconds). failures: how often a key of retry_at failed in a row, and when last.
+    wish: as the files say; desired: the same with `reload.mode: replace` worked in. edits: what is behind
+    each generation that was made here. failures: how often a key of retry_at failed in a row, and when last.
     """
 
     name: str
@@ -39,8 +49,7 @@ class ModelState:
     failures: dict[str, tuple[int, float]] = field(default_factory=dict)
     retry_at: dict[str, float] = field(default_factory=dict)
     halted: set[tuple[str, int]] = field(default_factory=set)
-    seen_at: dict[int, float] = field(default_factory=dict)
-    causes: dict[int, str] = field(default_factory=dict)
+    edits: dict[int, Edit] = field(default_factory=dict)
     replace_cause: str = ""
     superseded: int = 0
     restarts: int = 0

@@ -17,7 +17,10 @@ EnvironmentState = Literal["building", "ready", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why something does not work, in the terms of whoever must mend it. file is relative to the model directory."""
+    """Why something does not work, in the terms of whoever must mend it. file is relative to the model directory.
+
+    reference: what docs/errors.md has it under.
+    """
 
     type: str
     message: str
@@ -25,6 +28,7 @@ class Problem:
     line: int | None = None
     traceback: str = ""
     phase: str = ""
+    reference: str = "model-failed"
 
     @property
     def where(self) -> str:
