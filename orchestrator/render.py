@@ -125,7 +125,8 @@ class Screen:
         text = str(error.get("traceback") or "").rstrip()
         if event_mark(event) == GOOD:
             self._tracebacks.pop(name, None)
-        if not text or self._tracebacks.get(name) == text:
+        # A single line is the message again.
+        if "\n" not in text or self._tracebacks.get(name) == text:
             return []
         self._tracebacks[name] = text
         return [_printable(line) for line in text.splitlines()[-LONGEST_TRACEBACK:]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import traceback
 from types import TracebackType
@@ -62,7 +63,8 @@ def render(error: BaseException, source: Source) -> str:
 
 
 def _trim(frames: List[traceback.FrameSummary], source: Source) -> List[traceback.FrameSummary]:
-    kept = [f for f in frames if not f.filename.startswith(_GUEST) and not f.filename.startswith(_MACHINERY)]
+    machinery = (_GUEST, *_MACHINERY, os.path.dirname(importlib.__file__))
+    kept = [f for f in frames if not f.filename.startswith(machinery)]
     for index, frame in enumerate(kept):
         if source.relative(frame.filename) is not None:
             return kept[index:]

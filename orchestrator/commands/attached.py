@@ -70,8 +70,8 @@ def follow(place: folders.Folders, path: str, query: Mapping[str, str | None]) -
         time.sleep(RETRY_INTERVAL)
 
 
-def watch(screen: Screen, place: folders.Folders, since: str, seen: Iterable[Json]) -> None:
-    """Show logs and events until the sandbox ends. seen: events that were shown already."""
+def watch(screen: Screen, place: folders.Folders, since: str, seen: Iterable[Json], width: int) -> None:
+    """Show logs and events until the sandbox ends. seen: events that were shown already; width: of a model's name."""
     shown = [identity(event) for event in seen]
     lines: queue.SimpleQueue[Json | None] = queue.SimpleQueue()
 
@@ -87,7 +87,7 @@ def watch(screen: Screen, place: folders.Folders, since: str, seen: Iterable[Jso
     paths = ("/api/events", "/api/logs")
     for path in paths:
         threading.Thread(target=read, args=(path,), daemon=True, name=f"follow {path}").start()
-    ended, width = 0, 0
+    ended = 0
     while ended < len(paths):
         line = lines.get()
         if line is None:

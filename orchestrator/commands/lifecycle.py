@@ -104,8 +104,8 @@ def up(args: argparse.Namespace, session: Session) -> int:
             control, settled = _bring_up(session, place, orders, request, names)
             _say_where(session, control, settled["models"])
             if detached:
-                return _verdict(settled)
-            attached.watch(session.screen, place, began, settled["seen"])
+                return _verdict(settled, spec.models)
+            attached.watch(session.screen, place, began, settled["seen"], max(map(len, names), default=0))
         except KeyboardInterrupt:
             if detached:
                 raise
@@ -145,13 +145,19 @@ def _settle(session: Session, control: ControlClient, path: str, body: Json, nam
     raise SandboxError("control", "the control process ended before everything had settled", hint="see: sandbox ps")
 
 
-def _verdict(settled: Json) -> int:
-    failed = settled.get("failed") or []
+def _verdict(settled: Json, names: Sequence[str]) -> int:
+    """names: those that were asked for, with what they depend on; the others' fate is not this command's."""
+    failed = [name for name in settled.get("failed") or [] if name in names]
     if not failed:
         return 0
-    reasons = {row["name"]: row.get("reason") for row in settled["models"]}
-    lines = "; ".join(f"{name}: {reasons.get(name) or 'no reason known'}" for name in failed)
-    raise SandboxError("model-failed", f"not ready: {lines}", hint=f"see: sandbox logs {' '.join(failed)}")
+    rows = {row["name"]: row for row in settled["models"]}
+    lines = "\n".join(f"{name}: {rows[name].get('reason') or 'no reason known'}" for name in failed)
+    references = {(rows[name].get("error") or {}).get("reference") for name in failed}
+    # One reference for all that failed; where they failed for different reasons, the general one.
+    reference = references.pop() if len(references) == 1 else None
+    head = f"{failed[0]} is not ready:" if len(failed) == 1 else f"{len(failed)} models are not ready:"
+    message = f"{head} {lines.partition(': ')[2]}" if len(failed) == 1 else f"{head}\n{lines}"
+    raise SandboxError(reference or "model-failed", message, hint=f"see: sandbox logs {' '.join(failed)}")
 
 
 def _say_where(session: Session, control: ControlClient, rows: Sequence[Json]) -> None:
@@ -188,8 +194,9 @@ def _nothing_runs(args: argparse.Namespace, session: Session, place: folders.Fol
 def _down(
     session: Session, place: folders.Folders, control: ControlClient, timeout: float | None, *, volumes: bool
 ) -> int:
+    width = max((len(row["name"]) for row in control.get("/api/models")["models"]), default=0)
     for event in _down_events(control, timeout, volumes=volumes):
-        session.screen.event(event)
+        session.screen.event(event, width)
     if not supervision.ended(place, CLEANUP_DEADLINE):
         raise SandboxError("control", "the sandbox did not end", hint="see: sandbox doctor")
     if volumes:

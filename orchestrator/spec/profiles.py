@@ -14,8 +14,8 @@ def wanted(
 ) -> tuple[list[str], list[Problem]]:
     """The models to run, in file order, and what stands in their way.
 
-    1. A model without profiles, or with one of `profiles` ("*" is all of them), is wanted.
-    2. A named model is wanted, and activates its own profiles for the models that it depends on.
+    1. Where none is named, each model without profiles, or with one of `profiles` ("*" is all of them), is wanted.
+    2. Where some are named, these alone are wanted; each activates its own profiles for what it depends on.
     3. A dependency of a wanted model is wanted if it has no profiles or an active one, and a problem otherwise.
 
     Raises SpecError("unknown-model", "unknown-profile").
@@ -23,9 +23,9 @@ def wanted(
     _check(models, profiles, named)
     active = set(profiles)
     everything = "*" in active
-    found = {name for name, model in models.items() if not model.profiles or everything or active & set(model.profiles)}
-    found |= set(named)
     active |= {profile for name in named for profile in models[name].profiles}
+    runs = {name for name, model in models.items() if not model.profiles or everything or active & set(model.profiles)}
+    found = set(named) or set(runs)
     problems: list[Problem] = []
     pending = sorted(found)
     while pending:
@@ -33,7 +33,7 @@ def wanted(
         for index, other in enumerate(models[name].depends_on):
             if other in found:
                 continue
-            if active & set(models[other].profiles):
+            if other in runs:
                 found.add(other)
                 pending.append(other)
             else:

@@ -110,7 +110,7 @@ def test_up_d_exits_1_naming_those_that_failed(control, sandbox):
     code, out, err = sandbox("up", "-d")
     assert code == 1
     assert out.startswith(f"hello ✖ failed: {failed['reason']}\nhello   one\nhello   two\n")
-    assert err == f"error: not ready: hello: {failed['reason']}\n  hint: see: sandbox logs hello\n  (model-failed)\n"
+    assert err == f"error: hello is not ready: {failed['reason']}\n  hint: see: sandbox logs hello\n  (model-failed)\n"
 
 
 def test_up_passes_models_profiles_and_orphans_on(control, sandbox):
