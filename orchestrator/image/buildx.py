@@ -6,15 +6,15 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from typing import cast
-
-from python_on_whales import DockerClient
-from python_on_whales.exceptions import DockerException
+from typing import TYPE_CHECKING, cast
 
 from orchestrator.image.dockerfile import dockerfile
 from orchestrator.image.installer import Transcript
 from orchestrator.image.mirror import Mirror
 from orchestrator.image.parts import Parts
+
+if TYPE_CHECKING:
+    from python_on_whales import DockerClient
 
 # "#8 1.234 text" is what a command of the Dockerfile wrote; "#8 text" is BuildKit on its step.
 _OUTPUT = re.compile(r"^#\d+ \d+\.\d+ (.*)$")
@@ -33,6 +33,8 @@ def missing(socket: str) -> str | None:
 
 def build(socket: str, parts: Parts, transcript: Transcript) -> bool:
     """Whether the image was built; what was said is in the transcript."""
+    from python_on_whales.exceptions import DockerException  # noqa: PLC0415 - see _client
+
     folders = parts.index.folders()
     with Mirror(folders) as mirror:
         secrets = parts.write_secrets(mirror.urls)
@@ -69,4 +71,7 @@ def _take(line: str, transcript: Transcript) -> None:
 
 
 def _client(socket: str) -> DockerClient:
+    # Late: it costs a fifth of a second, which only a build should pay.
+    from python_on_whales import DockerClient  # noqa: PLC0415
+
     return DockerClient(host=f"unix://{socket}")
