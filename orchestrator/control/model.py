@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -18,7 +19,6 @@ from orchestrator.control.reports import Reports
 from orchestrator.control.source import Source
 from orchestrator.control.state import ModelState
 from orchestrator.control.world import World
-from orchestrator.errors import SandboxError
 from orchestrator.plan.actions import Action
 from orchestrator.plan.observed import ModelObserved, Routed
 from orchestrator.plan.planner import Plan, plan
@@ -53,6 +53,9 @@ class Model:
         """Replace what is wanted of this model."""
         self.state.blocked = blocked
         self.state.stopping = False
+        if self.state.orphan:  # it was: nothing was tried for it meanwhile
+            self.state.orphan = False
+            self.state.environments.clear()
         before = self.state.wish
         self.state.wish = desired
         self.state.resolve()
@@ -63,6 +66,13 @@ class Model:
         if before is not None and before.lock_hash != desired.lock_hash:
             self.state.environments.pop(desired.lock_hash, None)
         self.wake()
+
+    def orphan(self) -> None:
+        """Note that no file wants it any more: it serves on as it is."""
+        if not self.state.orphan:
+            self.state.orphan = True
+            self._world.journal.add("spec", "no longer in sandbox.yaml: it runs on as it is", model=self.state.name)
+            self.wake()
 
     def block(self, blocked: tuple[str, ...]) -> None:
         """Tell which models it still waits for."""
@@ -85,9 +95,9 @@ class Model:
                     await self._executor.execute(action)
                 await self.reports.publish()
                 await self.source.settle()
-            except (SandboxError, LookupError, OSError) as error:
-                # What a plan spoke of may be gone by now; the next look sees what is. Told, never passed over.
+            except Exception as error:  # noqa: BLE001 - nothing may end the loop: the next look sees what is
                 self._world.journal.add("failed", f"could not act: {error!r}", model=self.state.name)
+                traceback.print_exception(error)
                 failed = True
             async with self._changed:
                 self._changed.notify_all()
@@ -134,8 +144,11 @@ class Model:
 
     # What was there before this control started
 
-    async def adopt(self, desired: ModelDesired, records: Sequence[ReplicaRecord]) -> None:
-        """Take over replicas of an earlier control: nothing is restarted, their workers serve on."""
+    async def adopt(self, desired: ModelDesired, records: Sequence[ReplicaRecord], *, orphan: bool = False) -> None:
+        """Take over replicas of an earlier control: nothing is restarted, their workers serve on.
+
+        orphan: no file has the model, so that its directory is not looked at and nothing is built for it.
+        """
         self.state.wish = desired
         self.state.resolve()
         for record in records:
@@ -146,10 +159,14 @@ class Model:
             _, late = await asyncio.wait(waiting, timeout=ADOPT_WITHIN)
             for task in late:
                 task.cancel()
-        # Only now, when every tree that a worker runs from is held, may one be brought to the newest content.
-        await self.source.adopt(desired)
-        self.state.resolve()
         self._recall_route()
+        if orphan:
+            self.state.wanted = self.state.good
+            self.state.environments[desired.lock_hash] = "failed"
+        else:
+            # Only now, when every tree that a worker runs from is held, may one be brought to the newest content.
+            await self.source.adopt(desired)
+            self.state.resolve()
 
     def _take_over(self, desired: ModelDesired, record: ReplicaRecord) -> None:
         generations = os.path.join(self._world.generations, record.model)

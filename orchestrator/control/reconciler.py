@@ -12,6 +12,7 @@ from typing import Any
 
 from orchestrator.control.generations import Generations
 from orchestrator.control.model import Model
+from orchestrator.control.orphans import wish_of
 from orchestrator.control.state import ModelState
 from orchestrator.control.watcher import Batch, Watcher
 from orchestrator.control.world import World
@@ -42,7 +43,6 @@ class Reconciler:
         self.selected: tuple[str, ...] = ()
         self._tasks: list[asyncio.Task[None]] = []
         self._applying = asyncio.Lock()
-        self._orphans: dict[str, list[ReplicaRecord]] = {}  # of models that no file had when this control started
         self.on_desired: Callable[[Desired], None] = lambda _: None
 
     async def start(self, profiles: Sequence[str], selected: Sequence[str]) -> None:
@@ -115,8 +115,10 @@ class Reconciler:
                     adopting.append(self._introduce(model, wish, records.get(name, ())))
                 else:
                     self._update(model, before.models.get(name) if before is not None else None, wish)
+            adopting += [self._adopt_orphan(name, records[name]) for name in records if name not in self.models]
             await asyncio.gather(*adopting)
-            await self._adopt_orphans(desired, records)
+            for name in self.orphans():
+                self.models[name].orphan()
             self._watcher.watch(
                 desired.models,
                 {*desired.files, *(file for wish in desired.models.values() for file in wish.requirements.files)},
@@ -139,31 +141,26 @@ class Reconciler:
         model.want(wish, self._blocked(wish), ", ".join(change.causes) if change is not None else "")
         model.start()
 
-    async def _adopt_orphans(self, desired: Desired, records: Mapping[str, list[ReplicaRecord]]) -> None:
-        """Keep replicas of models that the file does not have: they run on until `--remove-orphans`."""
-        for name, found in records.items():
-            if name not in desired.models and name not in self.models:
-                self._world.journal.add("spec", "not in sandbox.yaml any more: runs on (--remove-orphans)", model=name)
-                for record in found:
-                    self._orphans.setdefault(name, []).append(record)
+    async def _adopt_orphan(self, name: str, records: Sequence[ReplicaRecord]) -> None:
+        """Keep the replicas of a model that the file does not have: they serve on until `--remove-orphans`."""
+        model = self.models[name] = Model(name, self._world, self._generations, self._unblock)
+        await model.adopt(wish_of(records), records, orphan=True)
+        await model.reports.publish()
+        model.start()
 
     def orphans(self) -> list[str]:
         """Return models that run and that the file does not have."""
         wanted = self.desired.models if self.desired is not None else {}
-        return sorted({*(name for name in self.models if name not in wanted), *self._orphans})
+        return sorted(name for name in self.models if name not in wanted)
 
     async def remove_orphans(self) -> None:
         """Stop and remove them."""
         await asyncio.gather(*(self._remove(name) for name in self.orphans()))
 
     async def _remove(self, name: str) -> None:
-        model = self.models.get(name)
-        if model is not None:
-            await model.stop(DRAIN_AT_DOWN)
-            await self._world.traffic.route(name, None)
-            del self.models[name]
-        for record in self._orphans.pop(name, ()):
-            await self._world.runtimes[record.runtime].stop(record, DRAIN_AT_DOWN)
+        await self.models[name].stop(DRAIN_AT_DOWN)
+        await self._world.traffic.route(name, None)
+        del self.models[name]
         self._world.journal.add("stop", "removed: not in sandbox.yaml", model=name)
 
     # Between models
@@ -258,10 +255,6 @@ class Reconciler:
     async def down(self, drain: float) -> None:
         """Stop and remove everything of this sandbox, orphans too."""
         await asyncio.gather(*(model.stop(drain) for model in self.models.values()))
-        for name, records in list(self._orphans.items()):
-            for record in records:
-                await self._world.runtimes[record.runtime].stop(record, drain)
-            del self._orphans[name]
         for model in self.models.values():
             self._world.journal.add("stop", "stopped", model=model.state.name)
 

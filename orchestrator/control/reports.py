@@ -201,10 +201,16 @@ class Reports:
         """Derive the status, tell people when it changed, and have every gateway confirm the route."""
         state = self._state
         found = status(
-            state.desired, state.observe(self._world.revivable()), state.first_trouble, stopping=state.stopping
+            state.desired,
+            state.observe(self._world.revivable()),
+            state.first_trouble,
+            stopping=state.stopping,
+            orphan=state.orphan,
         )
         self._tell(found)
-        await self._world.traffic.route(state.name, None if found.state == "stopped" else self._route(found))
+        await self._world.traffic.route(
+            state.name, None if state.stopping and found.state == "stopped" else self._route(found)
+        )
 
     def _tell(self, found: Status) -> None:
         state, before = self._state, self._state.status

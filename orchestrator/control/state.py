@@ -55,6 +55,7 @@ class ModelState:
     restarts: int = 0
     blocked: tuple[str, ...] = ()
     stopping: bool = False
+    orphan: bool = False
     untidy: bool = False  # a reload was done, and its remains were not yet seen to
     status: Status = field(default_factory=lambda: Status("pending"))
     status_since: float = field(default_factory=time.time)

@@ -207,7 +207,8 @@ class _Planner:
         routed = self.observed.routed
         done = routed is None or (routed.replica_hash == self.desired.replica_hash and bool(routed.upstreams))
         for replica in self.stale:
-            if done or replica not in self.serving:
+            too_many = replica.replica_hash == self.desired.replica_hash  # and out of the route: swap saw to that
+            if done or too_many or replica not in self.serving:
                 yield Stop(replica.incarnation, "replaced" if routed else "its specification changed")
         for replica in [*self.fresh, *(each for each in self.serving if each in self.stale and not done)]:
             wanted = target(self.observed, replica.replica_hash)

@@ -8,6 +8,8 @@ from orchestrator.plan.lifecycle import State
 from orchestrator.plan.observed import ModelObserved, Problem
 from orchestrator.plan.types import ModelDesired
 
+ORPHAN = "orphan: no longer in sandbox.yaml"
+
 
 @dataclass(frozen=True, slots=True)
 class Status:
@@ -18,8 +20,17 @@ class Status:
     problem: Problem | None = None
 
 
-def status(desired: ModelDesired | None, observed: ModelObserved, trouble: Problem | None, *, stopping: bool) -> Status:
+def status(
+    desired: ModelDesired | None,
+    observed: ModelObserved,
+    trouble: Problem | None,
+    *,
+    stopping: bool,
+    orphan: bool = False,
+) -> Status:
     """Derive the status.
+
+    orphan: it runs, and the file does not have it any more.
 
     trouble: what is wrong outside this model's replicas: the source is missing, its config.yaml is wrong, the build
     or the last start failed. A worker that died shows as too few ready ones.
@@ -28,18 +39,18 @@ def status(desired: ModelDesired | None, observed: ModelObserved, trouble: Probl
         return Status("draining", "stopping") if observed.replicas else Status("stopped")
     problem = trouble or _rejection(desired, observed)
     ready = len(observed.routed.upstreams) if observed.routed is not None else 0
+    if orphan or desired is None:
+        return Status("running" if ready else "failed", ORPHAN)
     if ready:
         return _answering(desired, observed, problem, ready)
-    if problem is not None and not _in_progress(desired, observed, problem):
+    if problem is not None and not _in_progress(observed, problem):
         return Status("failed", problem.line_for_people, problem)
     return _coming(desired, observed, problem)
 
 
-def _answering(desired: ModelDesired | None, observed: ModelObserved, problem: Problem | None, ready: int) -> Status:
+def _answering(desired: ModelDesired, observed: ModelObserved, problem: Problem | None, ready: int) -> Status:
     if problem is not None:
         return Status("degraded", problem.line_for_people, problem)
-    if desired is None:
-        return Status("running", "orphan: no longer in sandbox.yaml")
     if ready < desired.replicas:
         return Status("degraded", f"{ready} of {desired.replicas} replicas ready")
     return Status("running", _pending_change(desired, observed))
@@ -61,9 +72,9 @@ def _rejection(desired: ModelDesired | None, observed: ModelObserved) -> Problem
     return observed.rejected.get((observed.wanted.number, desired.replica_hash))
 
 
-def _in_progress(desired: ModelDesired | None, observed: ModelObserved, problem: Problem) -> bool:
+def _in_progress(observed: ModelObserved, problem: Problem) -> bool:
     """Whether another try is under way, so that "failed" would be too early a word."""
-    if desired is None or problem.phase in {"source", "spec", "build"}:
+    if problem.phase in {"source", "spec", "build"}:
         return False
     return any(
         worker.state == "loading" or (observed.wanted is not None and worker.state == "ready")
@@ -72,11 +83,9 @@ def _in_progress(desired: ModelDesired | None, observed: ModelObserved, problem:
     )
 
 
-def _coming(desired: ModelDesired | None, observed: ModelObserved, problem: Problem | None) -> Status:
-    if desired is None:
-        return Status("failed", "orphan: no longer in sandbox.yaml")
+def _coming(desired: ModelDesired, observed: ModelObserved, problem: Problem | None) -> Status:
     if desired.replicas == 0:
-        return Status("stopped", "replicas: 0")
+        return Status("draining" if observed.replicas else "stopped", "replicas: 0")
     if observed.blocked:
         return Status("pending", f"waits for {', '.join(observed.blocked)}")
     if observed.halted and not any(replica.workers for replica in observed.replicas):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from orchestrator.control.orphans import wish_of
 from tests.unit.control.conftest import GOOD, Bench
 
 
@@ -202,3 +203,32 @@ async def test_stopping_leaves_nothing(bench: Bench) -> None:
     assert not bench.runtime.agents
     assert not list((bench.folder / "r").iterdir())
     assert "hello" not in bench.traffic.routes
+
+
+async def test_no_replicas_is_stopped_and_can_come_back(bench: Bench) -> None:
+    await bench.begin()
+    await bench.until_live(1)
+    bench.want(replicas=0)
+    await bench.until_state("stopped")
+    assert bench.traffic.routes["hello"].state == "stopped"
+    bench.want(replicas=1)
+    await bench.until_state("running")
+
+
+async def test_a_model_that_no_file_has_serves_on_under_a_new_control(bench: Bench) -> None:
+    await bench.begin()
+    await bench.until_live(1)
+    await bench.model.close()
+    records = await bench.runtime.list()
+
+    bench.model = bench.make_model()
+    await bench.model.adopt(wish_of(records), records, orphan=True)
+    bench.model.orphan()
+    await bench.model.reports.publish()
+    bench.model.start()
+    state = await bench.until_state("running")
+    assert state.status.reason.startswith("orphan")
+    assert bench.traffic.routes["hello"].upstreams
+    bench.model.want(bench.wish, ())
+    await bench.save(GOOD + "# wanted again\n")
+    await bench.until_live(2)
