@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from orchestrator import folders, guest
 from orchestrator.control.generations import Generations
@@ -45,6 +45,7 @@ class Control:
         self.environ = environ
         self.finished = asyncio.Event()
         self.exit_code = EXIT_FAILURE
+        self.decisions = folders.read_json(os.path.join(self.place.state, folders.DECISIONS)) or {}
         self.port: int = socket.socket(fileno=os.dup(self.listener)).getsockname()[1]
         self.gateway = GatewayDesired(host=str(self.orders["host"]), port=self.port)
 
@@ -71,14 +72,15 @@ class Control:
         self.auto = await self._auto(runtimes["docker"], journal)
         reader = Reader(self, runtimes, asyncio.get_running_loop())
         watcher = Watcher(lambda message: journal.add("spec", message))
-        reconciler = Reconciler(world, generations, watcher, reader.read)
+        reconciler = Reconciler(world, generations, watcher, reader.read, self.file())
         server = Server(reconciler, world, feed, self.url, self._down_finished)
         handover = Handover(os.path.join(self.place.state, "handover.sock"), self.listener, lambda: feed.pids)
         copying = asyncio.create_task(logs.run(), name="logs")
-        reconciler.on_desired = lambda desired: self._apply(desired, feed)
+        reconciler.on_desired = lambda desired: self._apply(desired, feed, reconciler)
         self._on_signals(reconciler)
         try:
-            await reconciler.start(self.orders.get("profiles") or (), self.orders.get("models") or ())
+            chosen = {**self.orders, **self.decisions}
+            await reconciler.start(chosen.get("profiles") or (), chosen.get("models") or ())
             await feed.start()
             handover.start()
             await server.start(self.place.control_socket)
@@ -97,6 +99,10 @@ class Control:
                 _unlink(self.place.control_socket)  # its last act: see keeper.py
         return self.exit_code
 
+    def file(self) -> str:
+        """The sandbox.yaml that was asked for."""
+        return str(self.orders.get("file") or load.find(self.place.directory))
+
     def url(self) -> str:
         """Where the gateway answers, for people."""
         host = self.gateway.host
@@ -108,7 +114,9 @@ class Control:
         return {"docker": DockerRuntime(*place), "process": ProcessRuntime(*place)}
 
     async def _auto(self, docker: Runtime, journal: Journal) -> RuntimeKind:
-        """Decide what `runtime: auto` means here; one line says why it is not docker."""
+        """Decide what `runtime: auto` means, once for a sandbox's life; one line says why it is not docker."""
+        if self.decisions.get("auto") in {"docker", "process"}:
+            return cast("RuntimeKind", self.decisions["auto"])
         try:
             await docker.check()
         except SandboxError as error:
@@ -128,9 +136,20 @@ class Control:
             "insecure": gateway.insecure,
         }
 
-    def _apply(self, desired: Desired, feed: GatewayFeed) -> None:
+    def _apply(self, desired: Desired, feed: GatewayFeed, reconciler: Reconciler) -> None:
+        decided = {"auto": self.auto, "profiles": reconciler.profiles, "models": reconciler.selected}
+        folders.write_json(os.path.join(self.place.state, folders.DECISIONS), decided)
+        self._tell_of_restart(desired.gateway, reconciler)
         self.gateway = desired.gateway
         self._policy_task = asyncio.create_task(feed.policy(self._policy()))
+
+    def _tell_of_restart(self, wanted: GatewayDesired, reconciler: Reconciler) -> None:
+        """Say so where a change of the listener's own keys has to wait."""
+        given = {"host": self.orders["host"], "port": self.port, "workers": self.orders.get("workers", 1)}
+        for key, before in given.items():
+            now = getattr(wanted, key)
+            if now not in (before, getattr(self.gateway, key)) and (key, now) != ("port", 0):
+                reconciler.tell(f"gateway.{key} {before} → {now}: applies after sandbox down and up")
 
     def _down_finished(self) -> None:
         self.exit_code = 0
@@ -159,8 +178,7 @@ class Reader:
 
     def read(self, profiles: Sequence[str], models: Sequence[str]) -> Desired:
         """See reconciler.Read."""
-        file = self._control.orders.get("file") or load.find(self._control.place.directory)
-        project = load.load(file, self._control.environ)
+        project = load.load(self._control.file(), self._control.environ)
         return resolve.resolve(
             project, profiles=profiles, models=models, runtime=self._control.auto, interpreter=self._interpreter
         )
@@ -182,7 +200,9 @@ def main() -> None:
         code = asyncio.run(Control(os.environ).run())
     except SandboxError as error:
         print(f"control: {error}", file=sys.stderr)
-        code = error.exit_code
+        refusal = {"reference": error.reference, "message": error.message, "hint": error.hint, "at": error.at}
+        folders.write_json(os.path.join(os.environ["SANDBOX_STATE"], folders.REFUSAL), {"error": refusal})
+        code = EXIT_FAILURE
     sys.exit(code)
 
 

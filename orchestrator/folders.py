@@ -16,6 +16,10 @@ if TYPE_CHECKING:  # `typing` itself is cheap here, what uses it at run time is 
 
 APPLICATION = "model-sandbox"
 SPEC_NAME = "sandbox.yaml"
+# In the state folder: why control refuses to start, for the `up` that waits for it.
+REFUSAL = "refused.json"
+# In the state folder: what control decided for this sandbox's life, so that a control that comes back decides the same.
+DECISIONS = "decisions.json"
 # What `connect` and `bind` take in sun_path, less the closing NUL.
 LONGEST_ADDRESS = 107
 

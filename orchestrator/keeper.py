@@ -152,7 +152,15 @@ class Keeper:
         deadline = time.monotonic() + GATEWAY_DEADLINE
         for gateway in self._gateways:
             gateway.end(max(0.0, deadline - time.monotonic()))
-        names = ("control.sock", "traffic.sock", "handover.sock", "keeper.json", "keeper.lock")
+        names = (
+            "control.sock",
+            "traffic.sock",
+            "handover.sock",
+            "keeper.json",
+            "keeper.lock",
+            folders.REFUSAL,
+            folders.DECISIONS,
+        )
         paths = [os.path.join(self._state, name) for name in names]
         for path in [*paths, os.path.join(folders.registry_folder(), f"{self._id}.json")]:
             with suppress(FileNotFoundError):

@@ -31,11 +31,12 @@ Read = Callable[[Sequence[str], Sequence[str]], Desired]
 class Reconciler:
     """Keeps every model at what the files say. One per control process."""
 
-    def __init__(self, world: World, generations: Generations, watcher: Watcher, read: Read) -> None:
+    def __init__(self, world: World, generations: Generations, watcher: Watcher, read: Read, file: str) -> None:
         self._world = world
         self._generations = generations
         self._watcher = watcher
         self._read = read
+        self._file = file
         self.models: dict[str, Model] = {}
         self.desired: Desired | None = None
         self.spec_problem: SandboxError | None = None
@@ -54,11 +55,18 @@ class Reconciler:
         try:
             desired = await asyncio.to_thread(self._read, self.profiles, self.selected)
         except SandboxError as error:
+            # A control that comes back to a file that is wrong meanwhile: what runs serves on as it is.
             self._refuse(error)
+            await asyncio.gather(*(self._adopt_orphan(name, found) for name, found in records.items()))
+            self._watcher.watch({}, {self._file})
         else:
             await self._apply(desired, records)
         self._tasks.append(asyncio.create_task(self._watch(), name="watch"))
         self._tasks.append(asyncio.create_task(self._collect(), name="collect"))
+
+    def tell(self, message: str) -> None:
+        """Tell people something about the sandbox as a whole."""
+        self._world.journal.add("spec", message)
 
     async def _records(self) -> Mapping[str, list[ReplicaRecord]]:
         by_model: dict[str, list[ReplicaRecord]] = {}
