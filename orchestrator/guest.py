@@ -30,7 +30,8 @@ def install(cache_dir: str) -> str:
             _build(source, files, guests, target)
     except OSError as error:
         reference = "disk-full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "start"
-        raise SandboxError(reference, f"the guest cannot be copied to {target}: {error.strerror}") from error
+        message = f"{guests} cannot be written: {error.strerror}"
+        raise SandboxError(reference, message, hint="free some space there, or set XDG_CACHE_HOME") from error
     return target
 
 

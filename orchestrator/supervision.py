@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -52,16 +53,14 @@ def connect(place: folders.Folders) -> client.ControlClient:
 
 def start_keeper(place: folders.Folders, orders: dict[str, Any]) -> dict[str, Any]:
     """Start one in a session of its own; its one line of answer."""
-    folders.private(folders.state_home())
-    folders.project_folder(place.project)
-    with open(os.path.join(place.logs, "keeper.log"), "ab") as log:
-        keeper = subprocess.Popen(
-            [sys.executable, "-P", "-m", "orchestrator.keeper", place.state],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            start_new_session=True,
-        )
+    try:
+        keeper = _spawn(place)
+    except OSError as error:
+        reference = "disk-full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else "start"
+        message = f"the sandbox cannot write to {error.filename}: {error.strerror}"
+        raise SandboxError(
+            reference, message, hint="sandbox doctor says where it writes, and how much is free"
+        ) from error
     written = _exchange(keeper, json.dumps(orders).encode())
     try:
         answer = json.loads(written)
@@ -72,6 +71,21 @@ def start_keeper(place: folders.Folders, orders: dict[str, Any]) -> dict[str, An
         message = f"the keeper did not start: {client.last_line(path)}"
         raise SandboxError("start", message, hint=f"its log: {os.path.relpath(path)}")
     return answer
+
+
+def _spawn(place: folders.Folders) -> subprocess.Popen[bytes]:
+    folders.private(folders.state_home())
+    folders.project_folder(place.project)
+    with suppress(FileNotFoundError):  # of a sandbox that was killed
+        os.unlink(os.path.join(place.state, folders.REFUSAL))
+    with open(os.path.join(place.logs, "keeper.log"), "ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "orchestrator.keeper", place.state],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+        )
 
 
 def _exchange(keeper: subprocess.Popen[bytes], orders: bytes) -> bytes:
@@ -92,6 +106,8 @@ def _answering(place: folders.Folders, started: int | None) -> client.ControlCli
     deadline = time.monotonic() + START_DEADLINE
     while True:
         try:
+            if started is not None:
+                _not_refused(place, deadline)
             found.get("/api/models")
         except SandboxError as error:
             if error.reference == "control" and time.monotonic() < deadline:
@@ -103,6 +119,14 @@ def _answering(place: folders.Folders, started: int | None) -> client.ControlCli
                         os.kill(started, signal.SIGTERM)
             raise
         return found
+
+
+def _not_refused(place: folders.Folders, deadline: float) -> None:
+    """Wait for control's socket. Raises what control gave as its reason where it refuses to start."""
+    while not os.path.exists(place.control_socket) and time.monotonic() < deadline:
+        if refused := folders.read_json(os.path.join(place.state, folders.REFUSAL)):
+            raise client.error_from(refused["error"])
+        time.sleep(RETRY_INTERVAL)
 
 
 def ended(place: folders.Folders, deadline: float) -> bool:

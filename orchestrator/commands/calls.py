@@ -55,7 +55,7 @@ def predict(args: argparse.Namespace, session: Session) -> int:
         raise SandboxError("unknown-model", f"no model {args.model} runs here", hint=hint)
     status, answer = _call("POST", f"{found['sandbox']['url']}/models/{args.model}/predict", body)
     if status >= http.HTTPStatus.BAD_REQUEST or not answer.get("success", True):
-        raise _refused(status, answer)
+        raise _refused(status, answer, found["sandbox"]["url"], args.model)
     data = answer.get("data")
     if args.format == "json":
         session.screen.json(answer, indent=2)
@@ -121,12 +121,15 @@ def _call(method: str, url: str, body: bytes | None = None, deadline: float | No
     return response.status, answer if isinstance(answer, dict) else {}
 
 
-def _refused(status: int, answer: Json) -> SandboxError:
+def _refused(status: int, answer: Json, url: str, model: str) -> SandboxError:
     error = answer.get("error")
     detail = error if isinstance(error, dict) else {}
     message = f"{detail.get('code') or f'HTTP {status}'}: {answer.get('message') or 'no reason given'}"
+    theirs = status < http.HTTPStatus.INTERNAL_SERVER_ERROR
+    hint = f"what it takes: curl {url}/models/{model}/info" if theirs else f"see: sandbox logs {model}"
     details = detail.get("details")
-    return SandboxError("request", message, hint=details if isinstance(details, str) else json.dumps(details or ""))
+    more = details if isinstance(details, str) else json.dumps(details or "").strip('"')
+    return SandboxError("request", message, hint=f"{more}\n{hint}" if more and more not in message else hint)
 
 
 def example_call(url: str, rows: Sequence[Json]) -> str:

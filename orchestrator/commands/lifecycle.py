@@ -104,11 +104,13 @@ def up(args: argparse.Namespace, session: Session) -> int:
             control, settled = _bring_up(session, place, orders, request, names)
             _say_where(session, control, settled["models"])
             if detached:
-                return _verdict(settled, spec.models)
+                return _verdict(session, settled, spec.models)
             attached.watch(session.screen, place, began, settled["seen"], max(map(len, names), default=0))
         except KeyboardInterrupt:
             if detached:
-                raise
+                message = "interrupted, while the sandbox goes on starting in the background"
+                hint = "stop it: sandbox down; wait for it again: sandbox up -d"
+                raise SandboxError("interrupted", message, hint=hint) from None
             return _interrupted(session, place)
     session.screen.line("the sandbox has ended")
     return 0
@@ -145,7 +147,7 @@ def _settle(session: Session, control: ControlClient, path: str, body: Json, nam
     raise SandboxError("control", "the control process ended before everything had settled", hint="see: sandbox ps")
 
 
-def _verdict(settled: Json, names: Sequence[str]) -> int:
+def _verdict(session: Session, settled: Json, names: Sequence[str]) -> int:
     """names: those that were asked for, with what they depend on; the others' fate is not this command's."""
     failed = [name for name in settled.get("failed") or [] if name in names]
     if not failed:
@@ -157,7 +159,9 @@ def _verdict(settled: Json, names: Sequence[str]) -> int:
     reference = references.pop() if len(references) == 1 else None
     head = f"{failed[0]} is not ready:" if len(failed) == 1 else f"{len(failed)} models are not ready:"
     message = f"{head} {lines.partition(': ')[2]}" if len(failed) == 1 else f"{head}\n{lines}"
-    raise SandboxError(reference or "model-failed", message, hint=f"see: sandbox logs {' '.join(failed)}")
+    hint = f"see: sandbox logs {' '.join(failed)}"
+    session.screen.error(SandboxError(reference or "model-failed", message, hint=hint))
+    return EXIT_FAILURE  # whatever the reference: the others run
 
 
 def _say_where(session: Session, control: ControlClient, rows: Sequence[Json]) -> None:

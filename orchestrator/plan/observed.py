@@ -39,8 +39,9 @@ class Problem:
 
     @property
     def line_for_people(self) -> str:
-        """One line: "SyntaxError main.py:3 invalid syntax"."""
-        return " ".join(part for part in (self.type, self.where, self.message) if part)
+        """One line: "SyntaxError main.py:3 invalid syntax". Our own errors need no type: their message says it."""
+        kind = "" if self.type == self.reference else self.type
+        return " ".join(part for part in (kind, self.where, self.message) if part)
 
 
 @dataclass(frozen=True, slots=True)

@@ -284,7 +284,8 @@ def test_predict_takes_json_a_file_or_pairs(words, sent, gateway, project, sandb
 def test_predict_shows_the_gateways_own_error(gateway, sandbox):
     code, out, err = sandbox("predict", "hello", "bad=1")
     assert (code, out) == (1, "")
-    assert err == "error: INVALID_REQUEST: the input is wrong\n  hint: x: missing\n  (request)\n"
+    hints = f"  hint: x: missing\n  hint: what it takes: curl {gateway}/models/hello/info\n"
+    assert err == f"error: INVALID_REQUEST: the input is wrong\n{hints}  (request)\n"
 
 
 @pytest.mark.parametrize("words", [["@missing.json"], ["{x: 1}"], ["x"], ["=1"]])
