@@ -24,6 +24,8 @@ from tests.e2e.client import Answer, Client, Load
 Json = dict[str, Any]
 COMMAND = [os.path.join(os.path.dirname(sys.executable), "sandbox")]
 DEADLINE = 90.0
+# For what should follow a save or a death.
+SOON = 20.0
 # Between two looks at something that no event announces.
 LOOK = 0.05
 
@@ -138,6 +140,17 @@ class Sandbox:
     def port(self) -> int:
         return int(self.keeper["port"])
 
+    def host_pid(self, pid: int) -> int:
+        """The pid that the host knows a process of a replica by; `ps` shows a container's as the container sees it."""
+        if self.runtime == "process":
+            return pid
+        for found, _ in remains.processes(self.root, self.id):
+            status = Path(f"/proc/{found}/status").read_text()
+            names = next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[1:]
+            if len(names) > 1 and names[-1] == str(pid):
+                return found
+        raise LookupError(f"no process {pid} in a container of {self.id}")
+
     # Calls
 
     def request(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
@@ -209,7 +222,7 @@ class Sandbox:
         with self._news:
             return len(self.events)
 
-    def event(self, model: str | None, kind: str, since: int = 0, deadline: float = DEADLINE, **data: Any) -> Json:
+    def event(self, model: str | None, kind: str, since: int = 0, deadline: float = SOON, **data: Any) -> Json:
         """Wait for an event of this kind after `since` whose data holds `data`; it has "seen", when it reached us."""
 
         def found() -> Json | None:
@@ -225,13 +238,13 @@ class Sandbox:
         assert one is not None, f"no event {kind} of {model} with {data} after {since}:\n{self.story()}"
         return one
 
-    def edit(self, path: str, text: str, *, rename: bool = True, deadline: float = DEADLINE) -> Json:
+    def edit(self, path: str, text: str, *, rename: bool = True, deadline: float = SOON) -> Json:
         """Save a model's file and wait for the acknowledgement; its event. The model is the first folder of `path`."""
         since = self.mark()
         self.save(path, text, rename=rename)
         return self.event(path.split("/", maxsplit=1)[0], "reload", since, ok=True, deadline=deadline)
 
-    def until(self, condition: Callable[[], Any], deadline: float = DEADLINE) -> Any:
+    def until(self, condition: Callable[[], Any], deadline: float = SOON) -> Any:
         """Wait until `condition` returns something true, looking again at each event and every moment; return that."""
         end = time.monotonic() + deadline
         while not (found := condition()):
@@ -240,7 +253,7 @@ class Sandbox:
                 self._news.wait(LOOK)
         return found
 
-    def state_of(self, model: str, *states: str, deadline: float = DEADLINE) -> Json:
+    def state_of(self, model: str, *states: str, deadline: float = SOON) -> Json:
         """Wait until `ps` shows `model` in one of `states`; its row."""
 
         def look() -> Json | None:
@@ -264,7 +277,7 @@ class Sandbox:
         )
         terminal = Terminal(process)
         try:
-            terminal.line("http://")
+            terminal.line("http://", deadline=DEADLINE)
             self.follow(began)
             yield terminal
         finally:
@@ -329,15 +342,17 @@ class Terminal:
                 with self._news:
                     self.lines.append(line.rstrip())
                     self._news.notify_all()
+        with self._news:
+            self._news.notify_all()
 
-    def line(self, *parts: str, deadline: float = DEADLINE) -> str:
+    def line(self, *parts: str, deadline: float = SOON) -> str:
         """Wait for a line that holds all of `parts`."""
 
         def found() -> list[str]:
             return [line for line in self.lines if all(part in line for part in parts)]
 
         with self._news:
-            self._news.wait_for(lambda: bool(found()) or self.process.poll() is not None, deadline)
+            self._news.wait_for(lambda: bool(found()) or not self._thread.is_alive(), deadline)
             shown = "\n".join(self.lines)
             assert found(), f"no line with {parts}:\n{shown}"
             return found()[0]
