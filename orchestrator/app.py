@@ -54,7 +54,8 @@ class Control:
         store = Store(os.path.join(self.place.project, "store.db"))
         journal, logs, meters = Journal(store), Logs(self.place.logs), Meters()
         runtimes = self._runtimes()
-        feed = GatewayFeed(os.path.join(self.place.state, "traffic.sock"), self._policy(), lambda _model, _socket: None)
+        traffic = os.path.join(self.place.state, "traffic.sock")
+        feed = GatewayFeed(traffic, self._policy(), lambda _model, _socket: None, self._gateways)
         world = World(
             sandbox_id=self.place.sandbox_id,
             state=self.place.state,
@@ -108,6 +109,11 @@ class Control:
         host = self.gateway.host
         shown = "localhost" if host in {"127.0.0.1", "0.0.0.0", "::", "::1"} else host  # noqa: S104 - shown, not bound
         return f"http://{shown}:{self.port}"
+
+    def _gateways(self) -> set[int]:
+        """The living gateways, by the keeper's record: one that an earlier control left may not be back yet."""
+        recorded = (folders.read_json(self.place.keeper_record) or {}).get("gateways") or ()
+        return {each["pid"] for each in recorded if folders.living(each)}
 
     def _runtimes(self) -> dict[RuntimeKind, Runtime]:
         place = (self.place.sandbox_id, self.place.directory, self.place.state, folders.cache_home())

@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,6 +17,8 @@ VERSION = 1
 LONGEST_MESSAGE = 16 * 1024 * 1024
 CONFIRM_WITHIN = 5.0
 COLLECT_WITHIN = 0.5
+# How often it is looked whether a gateway that is waited for still lives.
+LOOK_EVERY = 0.1
 
 Families = Sequence[Mapping[str, Any]]
 
@@ -26,6 +28,7 @@ class _Gateway:
     writer: asyncio.StreamWriter
     worker: int = 0
     pid: int = 0
+    synced: bool = False
     pending: dict[int, asyncio.Future[Any]] = field(default_factory=dict)
     families: Families = ()
 
@@ -39,12 +42,23 @@ class _Gateway:
 
 
 class GatewayFeed:
-    """ports.Traffic over a unix socket. The table kept here is what a gateway is given when it (re)connects."""
+    """ports.Traffic over a unix socket. The table kept here is what a gateway is given when it (re)connects.
 
-    def __init__(self, path: str, policy: Mapping[str, Any], on_suspect: Callable[[str, str], None]) -> None:
+    living: pids of the gateways that run now. One that has not found a new control yet still answers by the old table.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        policy: Mapping[str, Any],
+        on_suspect: Callable[[str, str], None],
+        living: Callable[[], Collection[int]] = tuple,
+    ) -> None:
         self._path = path
         self._policy = policy
         self._on_suspect = on_suspect
+        self._living = living
+        self._arrived = asyncio.Event()
         self._routes: dict[str, Mapping[str, Any]] = {}
         self._gateways: set[_Gateway] = set()
         self._sequence = itertools.count(1)
@@ -73,13 +87,29 @@ class GatewayFeed:
     async def route(self, model: str, route: Route | None) -> None:
         """See ports.Traffic."""
         encoded = None if route is None else _encode(route)
-        if self._routes.get(model) == encoded:
+        before = self._routes.get(model)
+        if before == encoded:
             return
         if encoded is None:
             self._routes.pop(model, None)
         else:
             self._routes[model] = encoded
         await self._tell({"type": "route", "model": model, "route": encoded})
+        if before is not None and before["upstreams"]:
+            await self._all_told()
+
+    async def _all_told(self) -> None:
+        """Wait until each gateway that lives has the table: those that were away get all of it as they come."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + CONFIRM_WITHIN
+        while loop.time() < until and not self._synced.issuperset(self._living()):
+            self._arrived.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._arrived.wait(), LOOK_EVERY)
+
+    @property
+    def _synced(self) -> set[int]:
+        return {each.pid for each in self._gateways if each.synced}
 
     async def policy(self, policy: Mapping[str, Any]) -> None:
         """Replace the gateway settings that apply at once."""
@@ -133,6 +163,9 @@ class GatewayFeed:
             gateway.families = message["families"]
         elif kind == "suspect":
             self._on_suspect(str(message["model"]), str(message["socket"]))
+        elif kind == "applied" and not gateway.synced:  # the table is the first thing that it is sent
+            gateway.synced = True
+            self._arrived.set()
         future = gateway.pending.get(sequence) if isinstance(sequence, int) else None
         if future is not None and not future.done():
             future.set_result(None)
