@@ -82,7 +82,8 @@ class Attempt:
 
     def start(self) -> None:
         self.deadline = time.monotonic() + CHECK_SECONDS + self.order["load_timeout"]
-        begin = self._check if self.order["check"] else self._bear
+        # Only a check has the checker's short deadline; whatever loads has load_timeout.
+        self._phase, begin = ("check", self._check) if self.order["check"] else ("fork", self._bear)
         # A bare zygote on its way is quicker than an interpreter of one's own.
         if self._replica.nursery.soon:
             self._replica.nursery.when_settled(begin)
