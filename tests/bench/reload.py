@@ -10,23 +10,19 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
-import os
-import shutil
 import statistics
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-SANDBOX = [sys.executable, "-m", "orchestrator.cli"]
+from tests.bench.project import ROOT, Project
+
 SAVES = 20
 FAILURES_TOLD = 5
+SETTLE = 2.0  # the zygote that shares the learned imports is made in the background
 PAUSE = 0.25  # between saves: an editor's pace, and time for the old worker to retire
 
 SOURCES = {
@@ -129,53 +125,33 @@ def source(model: str, version: int) -> tuple[str, Mapping[str, Any], Callable[[
 
 def measure(runtime: str, model: str, saves: int) -> Measured:
     """Start a sandbox of one model, save `saves` times, take it down."""
-    folder = Path(tempfile.mkdtemp(prefix="sbench"))
-    environ = {**os.environ, "XDG_STATE_HOME": str(folder / "state")}
-    project = folder / "project"
-    shutil.copytree(ROOT / "model_dirs" / model, project / model)
-    main = project / model / "main.py"
     text, inputs, read = source(model, 1)
-    main.write_text(text)
-    (project / "sandbox.yaml").write_text(f"runtime: {runtime}\ngateway: {{port: 0}}\nmodels:\n  {model}: {model}\n")
-    if os.getuid() == 0:
-        os.chmod(folder, 0o755)  # a container that root starts runs as another user
-
-    def sandbox(*words: str) -> str:
-        done = subprocess.run([*SANDBOX, *words], cwd=project, env=environ, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(f"sandbox {' '.join(words)}: {done.stdout}{done.stderr}")
-        return done.stdout
-
-    caller: Caller | None = None
-    sandbox("up", "-d")
-    try:
-        url = json.loads(sandbox("ps", "--format", "json").splitlines()[0])["url"].partition("/models/")[0]
-        caller = Caller(url, model, inputs, read)
+    with Project(runtime, [model]) as project:
+        main = project.path / model / "main.py"
+        main.write_text(text)
+        project.sandbox("up", "-d")
+        caller = Caller(project.url(), model, inputs, read)
         caller.start()
-        caller.wait(1)
-        measured = Measured(model, runtime)
-        time.sleep(2)  # the zygote that shares the learned imports is made in the background
-        for version in range(2, saves + 2):
-            text = source(model, version)[0]
-            began = time.perf_counter()
-            main.write_text(text)
-            measured.seconds.append(caller.wait(version) - began)
-            time.sleep(PAUSE)
-        caller.ending = True
-        caller.join()
+        try:
+            caller.wait(1)
+            time.sleep(SETTLE)
+            measured = Measured(model, runtime)
+            for version in range(2, saves + 2):
+                text = source(model, version)[0]
+                began = time.perf_counter()
+                main.write_text(text)
+                measured.seconds.append(caller.wait(version) - began)
+                time.sleep(PAUSE)
+        finally:
+            caller.ending = True
+            caller.join()
         measured.calls, measured.failed = caller.calls, caller.failed
-        for line in sandbox("events", "--format", "json").splitlines():
+        for line in project.sandbox("events", "--format", "json").splitlines():
             event = json.loads(line)
             if event["event"] == "reload" and event["data"].get("ok"):
                 for name, seconds in event["data"]["phases"].items():
                     measured.phases.setdefault(name, []).append(seconds)
-        return measured
-    finally:
-        if caller is not None:
-            caller.ending = True
-            caller.join()
-        sandbox("down", "-t", "0")
-        shutil.rmtree(folder, ignore_errors=True)
+    return measured
 
 
 def table(rows: list[Measured]) -> str:
@@ -183,6 +159,15 @@ def table(rows: list[Measured]) -> str:
     head = "| model | runtime | median | p95 | max | failed calls |\n|---|---|---|---|---|---|\n"
     phases = "\n\nMedian of each phase, ms, as the reload events tell:\n\n| model | runtime | phases |\n|---|---|---|\n"
     return head + "\n".join(map(Measured.row, rows)) + phases + "\n".join(map(Measured.phase_row, rows)) + "\n"
+
+
+def explained() -> str:
+    """What the figures mean."""
+    return (
+        f"{SAVES} saves of main.py; from just before the editor's write() to the last byte of the first answer that the "
+        "new code gave, one client calling back to back over one connection. `hello` needs nothing, `digits` imports "
+        "scikit-learn. Failed calls: any answer other than a good one of the old or the new code."
+    )
 
 
 def run(saves: int = SAVES, runtimes: tuple[str, ...] = ("process", "docker")) -> str:
