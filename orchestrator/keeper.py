@@ -207,7 +207,9 @@ def keep(
     folders.private(state)
     held = lock(os.path.join(state, "keeper.lock"))
     if held is None:
-        answer(_error("locked", "another keeper watches over this sandbox"))
+        answer(
+            _error("locked", "another command is at work in this project", "wait until it has ended, then try again")
+        )
         return 1
     receive, send = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(send, warn_on_full_buffer=False)

@@ -107,7 +107,11 @@ def _ping(path: str) -> None:
             hint="start it: sudo systemctl start docker",
         ) from None
     if not answer.startswith(b"HTTP/1.1 200"):
-        raise RuntimeFailure("no-engine", f"the Docker engine on {path} is not healthy ({answer[:40]!r})")
+        raise RuntimeFailure(
+            "no-engine",
+            f"the Docker engine on {path} is not healthy ({answer[:40]!r})",
+            hint="its log may say why: journalctl -u docker",
+        )
 
 
 def connect(path: str, *, timeout: int = CALL_TIMEOUT, pool: int = 16) -> docker.DockerClient:
@@ -157,7 +161,10 @@ def refusals(operation: str) -> Iterator[None]:
     except (DockerException, requests.RequestException) as error:
         reason = explain(error)
         reference = "disk-full" if "no space left on device" in reason else "engine"
-        raise RuntimeFailure(reference, f"the Docker engine failed to {operation}: {reason}") from error
+        hint = (
+            "free some: docker system df" if reference == "disk-full" else "its log may say more: journalctl -u docker"
+        )
+        raise RuntimeFailure(reference, f"the Docker engine failed to {operation}: {reason}", hint=hint) from error
 
 
 def explain(error: Exception) -> str:
