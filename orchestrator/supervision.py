@@ -25,11 +25,16 @@ RETRY_INTERVAL = 0.05
 def ensure(place: folders.Folders, orders: dict[str, Any]) -> tuple[client.ControlClient, bool]:
     """A client of the living sandbox, and whether it was started for that, by `orders`. Safe against another `up`."""
     deadline = time.monotonic() + LOCK_DEADLINE
+    wanted = int(orders.get("port") or 0)
+    port = wanted or _former_port(place)
     while not client.keeper_lives(place):
-        answer = start_keeper(place, orders)
+        answer = start_keeper(place, {**orders, "port": port})
         if "error" not in answer:
             return _answering(place, started=int(answer["pid"])), True
         error = client.error_from(answer["error"])
+        if error.reference == "port-in-use" and port != wanted:
+            port = wanted
+            continue
         if error.reference != "locked" or time.monotonic() >= deadline:
             raise error
         time.sleep(RETRY_INTERVAL)  # another `up` is a moment ahead, or a `down` is ending
@@ -46,9 +51,14 @@ def connect(place: folders.Folders) -> client.ControlClient:
         raise client.not_running(place)
     if folders.living(record):
         return client.ControlClient(place)
-    # Port 0 gave some port; whoever calls knows that one now.
     found, _ = ensure(place, {**record["orders"], "port": record["port"]})
     return found
+
+
+def _former_port(place: folders.Folders) -> int:
+    """The port of a sandbox that runs on without a keeper: port 0 gave some port, and whoever calls knows that one."""
+    record = folders.read_json(place.keeper_record) or {}
+    return int(record.get("port") or 0) if record.get("boot_id") == folders.boot_id() else 0
 
 
 def start_keeper(place: folders.Folders, orders: dict[str, Any]) -> dict[str, Any]:

@@ -89,6 +89,12 @@ def remove(root: Path, sandbox_id: str, *, docker: bool) -> None:
             os.rmdir(path)
 
 
+def container_pid(sandbox_id: str, model: str) -> int:
+    """The host's pid of the first process in the only container of a model."""
+    (name,) = _docker(sandbox_id, "ps", "-q", "--filter", f"label=model-sandbox.model={model}")
+    return int(_output("docker", "inspect", "--format", "{{.State.Pid}}", name)[0])
+
+
 def remove_images(sandbox_id: str) -> None:
     """Names that this sandbox gave to images; the builds behind them are shared and stay."""
     names = _output("docker", "images", "--format", "{{.Repository}}:{{.Tag}}", f"model-sandbox/{sandbox_id}")

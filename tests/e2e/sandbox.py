@@ -140,16 +140,18 @@ class Sandbox:
     def port(self) -> int:
         return int(self.keeper["port"])
 
-    def host_pid(self, pid: int) -> int:
-        """The pid that the host knows a process of a replica by; `ps` shows a container's as the container sees it."""
+    def host_pid(self, row: Json, kind: str) -> int:
+        """The pid that the host knows a row's only process of this kind by; `ps` shows those that a container sees."""
+        (pid,) = row["pids"][kind]
         if self.runtime == "process":
-            return pid
+            return int(pid)
+        inside = os.readlink(f"/proc/{remains.container_pid(self.id, row['name'])}/ns/pid")
         for found, _ in remains.processes(self.root, self.id):
             status = Path(f"/proc/{found}/status").read_text()
             names = next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[1:]
-            if len(names) > 1 and names[-1] == str(pid):
+            if names[-1] == str(pid) and os.readlink(f"/proc/{found}/ns/pid") == inside:
                 return found
-        raise LookupError(f"no process {pid} in a container of {self.id}")
+        raise LookupError(f"no process {pid} in the container of {row['name']}")
 
     # Calls
 
@@ -158,6 +160,12 @@ class Sandbox:
         if self._client is None:
             self._client = Client(self.port)
         return self._client.request(method, path, body, headers)
+
+    def disconnect(self) -> None:
+        """Close the connection of `request`; the next one opens another."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
 
     def call(self, model: str, body: Json | None = None) -> Answer:
         """POST /models/{model}/predict."""
@@ -213,9 +221,7 @@ class Sandbox:
                 raise
             finally:
                 thread.join()
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        self.disconnect()
 
     def mark(self) -> int:
         """The number of events so far: `since` for `event`."""

@@ -19,7 +19,11 @@ BROKEN = {
     "missing": ("import os\nimport no_such_module\n" + good("new"), 2, "no_such_module"),
     "raises": ("def load():\n    raise ValueError('no weights here')\n\n" + good("new"), 2, "no weights here"),
     "exits": ("import os\n\n\ndef load():\n    os._exit(3)\n\n" + good("new"), 5, "exited with status 3"),
-    "hangs": ("import time\n\n\ndef load():\n    while True:\n        time.sleep(1)\n\n" + good("new"), 6, "did not finish in 3 s"),
+    "hangs": (
+        "import time\n\n\ndef load():\n    while True:\n        time.sleep(1)\n\n" + good("new"),
+        6,
+        "did not finish in 3 s",
+    ),
 }
 # Long enough for a worker to start on a busy machine, short enough to wait for.
 LOAD_TIMEOUT = "3s"
