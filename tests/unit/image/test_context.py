@@ -74,8 +74,20 @@ def test_local_packages_are_carried_along_and_found_where_they_will_be(tmp_path)
     ]
 
 
-def test_a_written_context_is_what_it_holds_without_times(tmp_path):
-    made = context(Requirements("six\n"))
-    made.write(str(tmp_path))
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {name: data for name, data, _ in made.files}
-    assert {path.stat().st_mtime for path in tmp_path.iterdir()} == {0}
+def written(folder, text: str) -> os.stat_result:
+    folder.mkdir()
+    context(Requirements(text)).write(str(folder))
+    return (folder / "requirements.txt").stat()
+
+
+def test_a_written_context_is_what_it_holds(tmp_path):
+    written(tmp_path / "made", "six\n")
+    assert (tmp_path / "made" / "requirements.txt").read_text() == "six\n"
+    assert sorted(path.name for path in (tmp_path / "made").iterdir()) == ["install.sh", "requirements.txt"]
+
+
+def test_the_time_of_a_written_file_tells_two_contents_of_one_size_apart(tmp_path):
+    six, abc, again = (written(tmp_path / str(n), text) for n, text in enumerate(("six==1\n", "abc==1\n", "six==1\n")))
+    assert six.st_size == abc.st_size
+    assert six.st_mtime_ns != abc.st_mtime_ns
+    assert six.st_mtime_ns == again.st_mtime_ns
