@@ -221,8 +221,8 @@ def keep(
         keeper = Keeper(state, orders, control, gateway)
         keeper.start()
     except PortError as error:
+        _forget(state)  # before the command that started us can look
         answer(_error(error.reference, _with_sandbox(error, int(orders["port"])), error.hint))
-        _forget(state)
         return 1
     except OSError as error:
         answer(_error("start", f"the keeper cannot start: {error}"))
