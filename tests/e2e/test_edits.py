@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+
 import pytest
 
 from tests.e2e.sandbox import Sandbox
+
+MODELS = ("one", "same", "renamed", "storm", "gone", "twins", "several", "forced")
 
 
 def says(word: str) -> str:
@@ -13,10 +19,16 @@ def says(word: str) -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def running(shared: Sandbox) -> None:
-    for name in ("one",):
+    for name in MODELS:
         shared.model(name, says("first"))
-    shared.spec(dict.fromkeys(("one",)))
+    shared.spec(dict.fromkeys(MODELS))
     shared.up()
+
+
+def loaded(shared: Sandbox, model: str, since: int) -> list[int]:
+    """Generations that were acknowledged after `since`."""
+    events = shared.events[since:]
+    return [each["data"]["generation"] for each in events if each["model"] == model and each["event"] == "reload"]
 
 
 def test_the_next_call_after_the_acknowledgement_gets_the_new_code_and_says_so(shared: Sandbox) -> None:
@@ -31,3 +43,130 @@ def test_the_next_call_after_the_acknowledgement_gets_the_new_code_and_says_so(s
     assert after.content != before.content
     assert event["data"]["content"].startswith(after.content)
     assert shared.row("one")["generation"] == after.generation
+
+
+def test_a_save_of_equal_content_is_no_generation(shared: Sandbox) -> None:
+    before = shared.call("same")
+    since = shared.mark()
+    shared.save("same/main.py", says("first"))
+    shared.save("same/main.py", says("first"), rename=False)
+    os.utime(shared.project / "same/main.py", (1, 1))
+    # Whatever these would have made comes before this one's.
+    shared.edit("same/main.py", says("second"))
+
+    assert loaded(shared, "same", since) == [before.generation + 1]
+
+
+@pytest.mark.parametrize("rename", [True, False], ids=["renamed-over", "in-place"])
+def test_saves_of_equal_size_and_time_run_the_new_code(shared: Sandbox, *, rename: bool) -> None:
+    for number in range(4):
+        word = f"{number}{rename:d}"
+        since = shared.mark()
+        shared.save("twins/main.py", says(word), rename=rename)
+        os.utime(shared.project / "twins/main.py", (1_700_000_000, 1_700_000_000))
+        shared.until(lambda word=word: shared.call("twins").prediction == word)
+        assert loaded(shared, "twins", since) or shared.event("twins", "reload", since, ok=True)
+
+
+def test_what_editors_leave_beside_a_file_is_no_save(shared: Sandbox) -> None:
+    before = shared.call("renamed")
+    since = shared.mark()
+    folder = shared.project / "renamed"
+    for name in (".main.py.swp", "4913", "main.py~", ".#main.py", "main.py___jb_tmp___", "notes.log"):
+        (folder / name).write_text("of an editor")
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__/main.cpython-311.pyc").write_text("of Python")
+    # As vim saves: the old file becomes a backup, the new one takes its name.
+    (folder / "main.py").rename(folder / "main.py~")
+    (folder / "main.py").write_text(says("second"))
+
+    shared.event("renamed", "reload", since, ok=True)
+
+    assert shared.call("renamed").prediction == "second"
+    assert loaded(shared, "renamed", since) == [before.generation + 1]
+
+
+def test_a_hundred_saves_at_once_end_in_the_last_content_with_few_generations(shared: Sandbox) -> None:
+    since = shared.mark()
+    for number in range(100):
+        shared.save("storm/main.py", says(f"save {number}"))
+
+    shared.until(lambda: shared.call("storm").prediction == "save 99")
+
+    shared.event("storm", "reload", since, ok=True, generation=shared.call("storm").generation)
+    assert len(loaded(shared, "storm", since)) < 50
+
+
+def test_a_model_whose_files_vanish_serves_on_and_takes_them_up_when_they_are_back(shared: Sandbox) -> None:
+    before = shared.call("gone")
+    folder, aside = shared.project / "gone", shared.project / "aside"
+    (folder / "main.py").unlink()
+    row = shared.until(lambda: (found := shared.row("gone"))["reason"] and found)
+    assert "source missing" in row["reason"]
+    assert shared.call("gone").generation == before.generation
+
+    since = shared.mark()
+    shared.save("gone/main.py", says("back"))
+    shared.event("gone", "reload", since, ok=True)
+    assert shared.call("gone").prediction == "back"
+    assert shared.state_of("gone", "running")["reason"] is None
+
+    # The whole directory goes, and another takes its place.
+    shutil.move(folder, aside)
+    shared.until(lambda: "source missing" in (shared.row("gone")["reason"] or ""))
+    assert shared.call("gone").prediction == "back"
+    since = shared.mark()
+    shutil.copytree(aside, folder)
+    (folder / "main.py").write_text(says("again"))
+    shared.event("gone", "reload", since, ok=True)
+    assert shared.call("gone").prediction == "again"
+
+
+def test_a_file_that_main_imports_is_part_of_the_model(shared: Sandbox) -> None:
+    since = shared.mark()
+    (shared.project / "several/words.py").write_text("WORD = 'one'\n")
+    shared.save("several/main.py", "import words\n\n\ndef predict() -> str:\n    return words.WORD\n")
+    shared.until(lambda: shared.call("several").prediction == "one")
+    shared.event("several", "reload", since, ok=True)
+
+    shared.edit("several/words.py", "WORD = 'two'\n")
+
+    assert shared.call("several").prediction == "two"
+
+
+def test_reload_makes_a_new_generation_of_equal_content(shared: Sandbox) -> None:
+    before = shared.call("forced")
+
+    shared.cli("reload", "forced")
+
+    after = shared.call("forced")
+    assert (after.generation, after.content) == (before.generation + 1, before.content)
+
+
+def test_a_checkout_of_many_files_is_one_generation(sandbox: Sandbox) -> None:
+    files = [f"part{number}.py" for number in range(40)]
+    source = "import glob\n\n\ndef predict() -> list:\n    return sorted({open(each).read() for each in glob.glob('part*')})\n"
+    sandbox.model("one", source)
+    git(sandbox, "init", "--initial-branch", "main")
+    for branch in ("main", "other"):
+        git(sandbox, "checkout", "-B", branch)
+        for name in files:
+            (sandbox.project / "one" / name).write_text(f"# {branch}\n")
+        git(sandbox, "add", "one")
+        git(sandbox, "commit", "-m", branch)
+    sandbox.spec({"one": None})
+    sandbox.up()
+    assert sandbox.call("one").prediction == ["# other\n"]
+
+    for branch in ("main", "other", "main"):
+        since = sandbox.mark()
+        git(sandbox, "checkout", branch)
+        sandbox.event("one", "reload", since, ok=True)
+        assert sandbox.call("one").prediction == [f"# {branch}\n"]
+
+    assert sandbox.call("one").generation == 4
+
+
+def git(sandbox: Sandbox, *words: str) -> None:
+    identity = ("-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false")
+    subprocess.run(["git", *identity, *words], cwd=sandbox.project, check=True, capture_output=True)
