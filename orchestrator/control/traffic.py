@@ -11,12 +11,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from orchestrator import exposition
 from orchestrator.ports import Route
 
 VERSION = 1
 LONGEST_MESSAGE = 16 * 1024 * 1024
 CONFIRM_WITHIN = 5.0
 COLLECT_WITHIN = 0.5
+MOST_AWAY = 16
 # How often it is looked whether a gateway that is waited for still lives.
 LOOK_EVERY = 0.1
 
@@ -63,7 +65,9 @@ class GatewayFeed:
         self._gateways: set[_Gateway] = set()
         self._sequence = itertools.count(1)
         self._server: asyncio.Server | None = None
-        self._gone: dict[int, Families] = {}  # by pid: what gateways that are not connected last said
+        # By pid: what gateways that are not connected last said. The oldest are summed: those will not be back.
+        self._gone: dict[int, Families] = {}
+        self._past: Families = ()
 
     @property
     def pids(self) -> list[int]:
@@ -105,7 +109,8 @@ class GatewayFeed:
         while loop.time() < until and not self._synced.issuperset(self._living()):
             self._arrived.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._arrived.wait(), LOOK_EVERY)
+                async with asyncio.timeout(LOOK_EVERY):
+                    await self._arrived.wait()
 
     @property
     def _synced(self) -> set[int]:
@@ -120,9 +125,9 @@ class GatewayFeed:
     async def metrics(self) -> Sequence[Families]:
         """See ports.Traffic. A gateway that does not answer in time is counted as it last said."""
         await self._tell({"type": "collect"}, within=COLLECT_WITHIN)
-        return [*self._gone.values(), *(each.families for each in self._gateways)]
+        return [self._past, *self._gone.values(), *(each.families for each in self._gateways)]
 
-    async def _tell(self, message: Mapping[str, Any], within: float = CONFIRM_WITHIN) -> None:
+    async def _tell(self, message: Mapping[str, Any], within: float | None = None) -> None:
         sequence = next(self._sequence)
         loop = asyncio.get_running_loop()
         waiting = []
@@ -132,7 +137,9 @@ class GatewayFeed:
             waiting.append((gateway, future))
         if not waiting:
             return
-        _, late = await asyncio.wait([future for _, future in waiting], timeout=within)
+        _, late = await asyncio.wait(
+            [future for _, future in waiting], timeout=CONFIRM_WITHIN if within is None else within
+        )
         for gateway, future in waiting:
             gateway.pending.pop(sequence, None)
             if future in late and message["type"] != "collect":
@@ -148,9 +155,16 @@ class GatewayFeed:
         finally:
             self._gateways.discard(gateway)
             if gateway.families:
-                self._gone[gateway.pid] = _counters(gateway.families)
+                self._remember(gateway)
             gateway.gone()
             writer.close()
+
+    def _remember(self, gateway: _Gateway) -> None:
+        """Keep what must not fall when its gateway is gone: all but gauges."""
+        self._gone[gateway.pid] = exposition.without_gauges(gateway.families)
+        while len(self._gone) > MOST_AWAY:
+            oldest = self._gone.pop(next(iter(self._gone)))
+            self._past = exposition.merge([self._past, oldest])
 
     def _receive(self, gateway: _Gateway, message: Mapping[str, Any]) -> None:
         kind, sequence = message.get("type"), message.get("seq")
@@ -173,8 +187,3 @@ class GatewayFeed:
 
 def _encode(route: Route) -> Mapping[str, Any]:
     return json.loads(json.dumps(asdict(route)))  # type: ignore[no-any-return]
-
-
-def _counters(families: Families) -> Families:
-    """Keep what must not fall when its gateway is gone: a dead gateway has nothing in progress."""
-    return [each for each in families if each["type"] != "gauge"]

@@ -1,92 +1,127 @@
-"""A route is confirmed once every gateway that lives goes by it, those that are away included."""
+"""Control's end of the feed to the gateways, with pretend gateways on a real socket."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from orchestrator import exposition
 from orchestrator.control import traffic
 from orchestrator.control.traffic import GatewayFeed
-from orchestrator.ports import Route, Upstream
-
-OLD = Route("running", 1, upstreams=(Upstream("a-1", "/s", "g1-1.sock", 0),))
-NEW = Route("running", 2, upstreams=(Upstream("a-2", "/s", "g2-2.sock", 0),))
-PID = 77
+from orchestrator.ports import Route
 
 
-class Gateway:
-    """The gateway's end, played step by step."""
+class PretendGateway:
+    """Answers as a gateway would, unless told to be silent."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
+    def __init__(self, path: str, pid: int, *, silent: bool = False) -> None:
+        self.path, self.pid, self.silent = path, pid, silent
+        self.table: dict[str, Any] = {}
+        self.requests = 0
+        self.synced = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
 
-    def say(self, **message: object) -> None:
+    async def dial(self) -> PretendGateway:
+        self.reader, self.writer = await asyncio.open_unix_connection(self.path)
+        self.say({"type": "hello", "version": 1, "pid": self.pid, "worker": 0})
+        self.task = asyncio.create_task(self.listen())
+        async with asyncio.timeout(5):
+            await self.synced.wait()
+        return self
+
+    def say(self, message: dict[str, Any]) -> None:
         self.writer.write(json.dumps(message).encode() + b"\n")
 
-    async def heard(self) -> dict:
-        return json.loads(await asyncio.wait_for(self.reader.readline(), 10))
+    async def listen(self) -> None:
+        while line := await self.reader.readline():
+            message = json.loads(line)
+            if message["type"] == "sync":
+                self.table = dict(message["models"])
+                self.synced.set()
+            elif self.silent:
+                continue
+            elif message["type"] == "route":
+                self.table[message["model"]] = message["route"]
+            elif message["type"] == "collect":
+                family = exposition.counter("requests_total", "", (), {(): float(self.requests)})
+                self.say({"type": "metrics", "seq": message["seq"], "families": [family]})
+                continue
+            self.say({"type": "applied", "seq": message["seq"]})
+
+    async def leave(self) -> None:
+        self.writer.close()
+        await self.writer.wait_closed()
+        if self.task is not None:
+            await self.task
 
 
 @pytest.fixture
-def living() -> set[int]:
-    return set()
+async def feed() -> AsyncIterator[GatewayFeed]:
+    folder = Path(tempfile.mkdtemp(prefix="sbx"))
+    made = GatewayFeed(str(folder / "traffic.sock"), {}, lambda _model, _socket: None)
+    await made.start()
+    yield made
+    await made.close()
+    shutil.rmtree(folder)
 
 
-@pytest.fixture
-async def feed(living: set[int]) -> AsyncIterator[GatewayFeed]:
-    with tempfile.TemporaryDirectory(prefix="tr") as folder:
-        path = str(Path(folder) / "traffic.sock")
-        feed = GatewayFeed(path, {}, lambda _model, _socket: None, lambda: living)
-        await feed.start()
-        yield feed
-        await feed.close()
+async def gateway(feed: GatewayFeed, pid: int, **more: Any) -> PretendGateway:
+    return await PretendGateway(feed._path, pid, **more).dial()
 
 
-async def dial(feed: GatewayFeed) -> Gateway:
-    gateway = Gateway(*await asyncio.open_unix_connection(feed._path))
-    gateway.say(type="hello", version=1, pid=PID, worker=0)
-    return gateway
+async def total(feed: GatewayFeed) -> float:
+    [family] = exposition.merge(await feed.metrics())
+    return family["series"][0][1]
 
 
-async def test_a_gateway_that_lives_and_has_not_found_this_control_yet_is_waited_for(
-    feed: GatewayFeed, living: set[int]
-) -> None:
-    living.add(PID)
-    await feed.route("one", OLD)  # as adopted: nothing is newer than what the gateway knows
-    swap = asyncio.create_task(feed.route("one", NEW))
-    gateway = await dial(feed)
-    sync = await gateway.heard()
-    assert sync["models"]["one"]["generation"] == 2
-    assert not swap.done()
-
-    gateway.say(type="applied", seq=sync["seq"])
-
-    await asyncio.wait_for(swap, 10)
-    gateway.writer.close()
+async def test_a_route_is_confirmed_by_every_gateway_before_it_is_acknowledged(feed: GatewayFeed) -> None:
+    both = [await gateway(feed, 1), await gateway(feed, 2)]
+    await feed.route("hello", Route("running", generation=3))
+    assert [each.table["hello"]["generation"] for each in both] == [3, 3]
+    for each in both:
+        await each.leave()
 
 
-async def test_a_gateway_that_dies_is_waited_for_no_longer(feed: GatewayFeed, living: set[int]) -> None:
-    living.add(PID)
-    await feed.route("one", OLD)
-    swap = asyncio.create_task(feed.route("one", NEW))
-    await asyncio.sleep(0)
-    assert not swap.done()
-
-    living.clear()
-
-    await asyncio.wait_for(swap, 10)
+async def test_a_gateway_that_comes_late_is_given_the_whole_table(feed: GatewayFeed) -> None:
+    await feed.route("hello", Route("running", generation=3))
+    late = await gateway(feed, 1)
+    assert late.table["hello"]["generation"] == 3
+    await late.leave()
 
 
-async def test_no_gateway_holds_a_route_up_for_ever(
-    feed: GatewayFeed, living: set[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_gateway_that_does_not_confirm_is_cut_off(feed: GatewayFeed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(traffic, "CONFIRM_WITHIN", 0.05)
-    living.add(PID)
-    await feed.route("one", OLD)
+    silent = await gateway(feed, 1, silent=True)
+    await feed.route("hello", Route("running", generation=3))
+    assert silent.task is not None
+    async with asyncio.timeout(5):
+        await asyncio.gather(silent.task, return_exceptions=True)
+    silent.writer.close()
 
-    await asyncio.wait_for(feed.route("one", NEW), 10)
+
+async def test_counters_never_fall_when_gateways_die(feed: GatewayFeed) -> None:
+    for pid in range(1, traffic.MOST_AWAY + 5):
+        one = await gateway(feed, pid)
+        one.requests = 10
+        assert await total(feed) == 10 * pid
+        await one.leave()
+        while feed.pids:  # noqa: ASYNC110 - until the loop has seen it leave
+            await asyncio.sleep(0)
+    assert await total(feed) == 10 * (traffic.MOST_AWAY + 4)
+
+
+async def test_a_gateway_that_had_only_lost_control_is_not_counted_twice(feed: GatewayFeed) -> None:
+    for _ in range(2):
+        one = await gateway(feed, 7)
+        one.requests = 10
+        assert await total(feed) == 10
+        await one.leave()
+        while feed.pids:  # noqa: ASYNC110 - until the loop has seen it leave
+            await asyncio.sleep(0)
