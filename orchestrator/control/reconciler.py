@@ -74,7 +74,8 @@ class Reconciler:
             try:
                 found = await runtime.list()
             except SandboxError as error:
-                self._world.journal.add("failed", f"{runtime.kind}: {error}")
+                if error.reference != "no-engine":  # whoever needs it is told; the others have no use for the news
+                    self._world.journal.add("failed", f"{runtime.kind}: {error}")
                 continue
             for record in found:
                 by_model.setdefault(record.model, []).append(record)
