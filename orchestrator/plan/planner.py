@@ -5,8 +5,9 @@ The rules, in order; the same numbers stand in the code:
 1. The environment of the wanted lock hash is built once; a failed one is left until something changes.
 2. A replica whose agent died is revived where its runtime can (the workers live on), else removed.
 3. Each index below `replicas` has one replica of the wanted hash ("fresh"); one that fails is retried with back-off.
-4. Each connected replica, fresh or still serving, gets the newest generation that is not known to fail on it. A
-   candidate for an older one is killed for it, but not more than twice in a row, so that fast saves still land.
+4. Each connected replica, fresh or still serving, gets the newest generation that is not known to fail on it (one
+   that changed the requirements is for fresh replicas only). A candidate for an older one is killed for it, but not
+   more than twice in a row, so that fast saves still land.
 5. The gateways are sent to the fresh replicas once all of them are ready (the first ready one, where nothing answers
    yet; those that are ready, where `load_timeout` has passed), else to the newest generation on the replicas that
    serve now. They never go back to an older generation while the newer one answers.
@@ -50,6 +51,12 @@ def target(observed: ModelObserved, replica_hash: str) -> Generation | None:
     return None
 
 
+def brings_packages(desired: ModelDesired, generation: Generation) -> bool:
+    """Whether a generation changed what is installed: then it is not live before that is."""
+    files = {f"{desired.path}/requirements.txt", *desired.requirements.files}
+    return any(f"{desired.path}/{name}" in files for name in generation.changed)
+
+
 def _living(observed: ModelObserved) -> list[ReplicaObserved]:
     return [each for each in observed.replicas if each.state != "stopping"]
 
@@ -85,10 +92,18 @@ class _Planner:
             yield from self.retire()
         yield from self.configure()
 
+    def target(self, replica_hash: str) -> Generation | None:
+        """What replicas of this hash should run. New requirements are for the replicas that will have them."""
+        found = target(self.observed, replica_hash)
+        if found is None or replica_hash == self.desired.replica_hash or not brings_packages(self.desired, found):
+            return found
+        good = self.observed.good
+        return None if good is None or (good.number, replica_hash) in self.observed.rejected else good
+
     def environment(self) -> Iterator[Action]:  # 1
         if self.observed.blocked or self.observed.environments.get(self.desired.lock_hash) is not None:
             return
-        if target(self.observed, self.desired.replica_hash) is None:
+        if self.target(self.desired.replica_hash) is None:
             return
         if not self.waits("build"):
             yield Build(self.desired.lock_hash, "no environment for these requirements yet")
@@ -104,7 +119,7 @@ class _Planner:
     def start(self) -> Iterator[Action]:  # 3
         if self.observed.environments.get(self.desired.lock_hash) != "ready" or self.observed.blocked:
             return
-        if target(self.observed, self.desired.replica_hash) is None:
+        if self.target(self.desired.replica_hash) is None:
             return
         there = {each.index for each in self.fresh} | {
             each.index for each in self.dead if each.revivable and each.replica_hash == self.desired.replica_hash
@@ -117,7 +132,7 @@ class _Planner:
     def load(self) -> Iterator[Action]:  # 4
         superseded = self.observed.superseded
         for replica in [*self.fresh, *(each for each in self.serving if each not in self.fresh)]:
-            wanted = target(self.observed, replica.replica_hash)
+            wanted = self.target(replica.replica_hash)
             if replica.state != "up" or wanted is None:
                 continue
             if any(each.generation == wanted.number and each.state != "draining" for each in replica.workers):
@@ -145,7 +160,7 @@ class _Planner:
         return ", ".join(wanted.changed[:3]) + (" …" if len(wanted.changed) > 3 else "") or "asked for"
 
     def swap(self) -> Swap | None:  # 5
-        fresh = target(self.observed, self.desired.replica_hash)
+        fresh = self.target(self.desired.replica_hash)
         routed = self.observed.routed
         if fresh is not None:
             there = [*self.fresh, *(each for each in self.orphaned if each.replica_hash == self.desired.replica_hash)]
@@ -154,7 +169,7 @@ class _Planner:
                 return self.swap_unless_done(fresh.number, self.desired.replica_hash, ready)
         if routed is None:
             return None
-        current = target(self.observed, routed.replica_hash)
+        current = self.target(routed.replica_hash)
         if current is not None and current.number > routed.generation:
             ready = _ready(self.serving, current.number)
             if ready and self.may_swap(current, routed.replica_hash, self.serving, ready, len(self.serving)):
@@ -211,7 +226,7 @@ class _Planner:
             if done or too_many or replica not in self.serving:
                 yield Stop(replica.incarnation, "replaced" if routed else "its specification changed")
         for replica in [*self.fresh, *(each for each in self.serving if each in self.stale and not done)]:
-            wanted = target(self.observed, replica.replica_hash)
+            wanted = self.target(replica.replica_hash)
             for worker in replica.workers:
                 if replica.state == "up" and self.superfluous(replica, worker, wanted):
                     yield Retire(replica.incarnation, worker.generation, worker.attempt, "replaced")

@@ -194,6 +194,28 @@ CASES = {
         ),
         ["load g2 on a: main.py"],
     ),
+    "an edit of the requirements is not live before they are installed": (
+        WISH,
+        seen(
+            wanted=replace(G2, changed=("main.py", "requirements.txt")),
+            environments={"lock": "building"},
+            good=G1,
+            routed=routed(1, ("a", 1), hash_=OLD),
+            replicas=(replica("a", worker(1), hash_=OLD),),
+        ),
+        [],
+    ),
+    "what serves meanwhile is started again where it ends": (
+        WISH,
+        seen(
+            wanted=replace(G2, changed=("requirements.txt",)),
+            environments={"lock": "building"},
+            good=G1,
+            routed=routed(1, hash_=OLD),
+            replicas=(replica("a", hash_=OLD),),
+        ),
+        ["load g1 on a: its worker ended"],
+    ),
     "a replica too many leaves the route, then goes": (
         WISH,
         seen(
