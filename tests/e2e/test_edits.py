@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -23,6 +24,10 @@ def running(shared: Sandbox) -> None:
         shared.model(name, says("first"))
     shared.spec(dict.fromkeys(MODELS))
     shared.up()
+
+
+def answers(shared: Sandbox, model: str, prediction: str) -> bool:
+    return bool(shared.call(model).prediction == prediction)
 
 
 def loaded(shared: Sandbox, model: str, since: int) -> list[int]:
@@ -64,7 +69,7 @@ def test_saves_of_equal_size_and_time_run_the_new_code(shared: Sandbox, *, renam
         since = shared.mark()
         shared.save("twins/main.py", says(word), rename=rename)
         os.utime(shared.project / "twins/main.py", (1_700_000_000, 1_700_000_000))
-        shared.until(lambda word=word: shared.call("twins").prediction == word)
+        shared.until(functools.partial(answers, shared, "twins", word))
         assert loaded(shared, "twins", since) or shared.event("twins", "reload", since, ok=True)
 
 
