@@ -89,9 +89,14 @@ def remove(root: Path, sandbox_id: str, *, docker: bool) -> None:
             os.rmdir(path)
 
 
+def containers(sandbox_id: str, model: str) -> list[str]:
+    """Ids of a model's running containers."""
+    return sorted(_docker(sandbox_id, "ps", "-q", "--no-trunc", "--filter", f"label=model-sandbox.model={model}"))
+
+
 def container_pid(sandbox_id: str, model: str) -> int:
     """The host's pid of the first process in the only container of a model."""
-    (name,) = _docker(sandbox_id, "ps", "-q", "--filter", f"label=model-sandbox.model={model}")
+    (name,) = containers(sandbox_id, model)
     return int(_output("docker", "inspect", "--format", "{{.State.Pid}}", name)[0])
 
 

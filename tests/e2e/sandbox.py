@@ -129,6 +129,13 @@ class Sandbox:
     def row(self, model: str) -> Json:
         return self.rows()[model]
 
+    def identity(self, row: Json) -> Json:
+        """What tells whether a row's agents and workers still are the same processes."""
+        found = {kind: row["pids"][kind] for kind in ("agent", "workers")}
+        if self.runtime == "docker":
+            found["containers"] = remains.containers(self.id, row["name"])
+        return found
+
     @property
     def keeper(self) -> Json:
         """keeper.json: pids of keeper, control and gateways, the port."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pydantic
 import pytest
 
 from tests.e2e.sandbox import Sandbox
+
+Json = dict[str, Any]
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -46,8 +50,7 @@ def test_an_old_and_a_new_version_of_a_library_of_the_host_run_side_by_side(shar
 
 
 def test_new_requirements_are_built_while_the_old_environment_answers_and_then_swapped(shared: Sandbox) -> None:
-    before = shared.row("edited")
-    others = {name: shared.row(name)["pids"] for name in ("old", "new")}
+    before = {name: shared.identity(row) for name, row in shared.rows().items()}
     assert shared.call("edited").prediction == []
 
     with shared.load("edited", keep=3, fresh=1).running() as load:
@@ -58,8 +61,15 @@ def test_new_requirements_are_built_while_the_old_environment_answers_and_then_s
     assert load.stale([(event["seen"], event["data"]["generation"])]) == []
     assert event["data"]["tier"] == "replace"
     assert "requirements" in event["message"]
-    assert shared.row("edited")["pids"]["workers"] != before["pids"]["workers"] or shared.runtime == "docker"
-    assert {name: shared.row(name)["pids"] for name in ("old", "new")} == others
+    after = shared.until(lambda: replaced(shared, before["edited"]))
+    assert {name: after[name] for name in ("old", "new")} == {name: before[name] for name in ("old", "new")}
+
+
+def replaced(shared: Sandbox, before: Json) -> dict[str, Json] | None:
+    """All identities, once nothing of `edited` is left of what it was."""
+    found = {name: shared.identity(row) for name, row in shared.rows().items()}
+    kind = "containers" if shared.runtime == "docker" else "agent"
+    return None if set(found["edited"][kind]) & set(before[kind]) else found
 
 
 def test_requirements_that_cannot_be_installed_leave_the_old_ones_serving_until_they_are_mended(

@@ -1,0 +1,124 @@
+"""An edit of sandbox.yaml touches what it changed, and nothing else; a wrong one changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.e2e.sandbox import Sandbox
+
+Json = dict[str, Any]
+MODEL = """
+import os, time
+
+def predict(wait: float = 0) -> str:
+    time.sleep(wait)
+    return os.environ.get("WORD", "none")
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def running(shared: Sandbox) -> None:
+    for name in ("one", "two", "three"):
+        shared.model(name, MODEL)
+    shared.spec({"one": None, "two": None})
+    shared.up()
+
+
+def identities(shared: Sandbox) -> dict[str, Json]:
+    return {name: shared.identity(row) for name, row in shared.rows().items()}
+
+
+def wait_for_spec(shared: Sandbox, since: int, model: str | None = "one") -> Json:
+    return shared.event(model, "spec", since)
+
+
+def test_replicas_come_and_go_beside_the_one_that_stays(shared: Sandbox) -> None:
+    before = identities(shared)
+    shared.spec({"one": {"replicas": 2}, "two": None})
+    shared.until(lambda: shared.row("one")["replicas"] == {"ready": 2, "desired": 2})
+    both = identities(shared)
+    assert set(before["one"]["agent"]) <= set(both["one"]["agent"])
+    assert both["two"] == before["two"]
+
+    with shared.load("one", keep=4, fresh=1).running() as load:
+        shared.spec({"one": None, "two": None})
+        shared.until(lambda: len(shared.row("one")["pids"]["agent"]) == 1)
+
+    assert load.failures() == []
+    assert shared.until(lambda: identities(shared) == before)
+
+
+def test_a_timeout_changes_at_once_and_the_worker_stays(shared: Sandbox) -> None:
+    before = identities(shared)
+    generation = shared.call("one").generation
+    shared.spec({"one": {"timeout": "300ms"}, "two": None})
+    shared.until(lambda: shared.call("one", {"wait": 0.6}).status == 504)
+
+    assert shared.call("one", {"wait": 0.6}).code == "UPSTREAM_TIMEOUT"
+    shared.spec({"one": None, "two": None})
+    shared.until(lambda: shared.call("one", {"wait": 0.6}).status == 200)
+    assert identities(shared) == before
+    assert shared.call("one").generation == generation
+
+
+def test_an_environment_variable_is_seen_by_a_new_replica_and_nobody_notices_the_change(shared: Sandbox) -> None:
+    before = identities(shared)
+    since = shared.mark()
+    with shared.load("one", keep=4, fresh=1).running() as load:
+        shared.spec({"one": {"environment": {"WORD": "said"}}, "two": None})
+        event = shared.event("one", "reload", since, ok=True, tier="replace")
+        assert shared.call("one").prediction == "said"
+
+    assert load.failures() == []
+    assert "environment" in event["message"]
+    assert {each.body["data"]["prediction"] for each in load.samples} == {"none", "said"}
+    assert identities(shared)["two"] == before["two"]
+
+
+def test_a_model_is_added_and_one_that_is_taken_out_runs_on_until_orphans_are_removed(shared: Sandbox) -> None:
+    before = identities(shared)
+    shared.spec({"one": {"environment": {"WORD": "said"}}, "two": None, "three": None})
+    shared.event("three", "ready")
+    assert shared.call("three").prediction == "none"
+
+    since = shared.mark()
+    shared.spec({"one": {"environment": {"WORD": "said"}}, "two": None})
+    shared.event("three", "spec", since)
+    assert shared.call("three").status == 200
+    done = shared.up()
+    assert "three" in done.stdout + done.stderr + shared.cli("ps").stderr
+    assert shared.call("three").status == 200
+
+    shared.up("--remove-orphans")
+
+    assert shared.call("three").code == "MODEL_NOT_FOUND"
+    assert list(shared.rows()) == ["one", "two"]
+    assert identities(shared) == before
+
+
+def test_a_wrong_file_changes_nothing_is_shown_and_is_mended(shared: Sandbox) -> None:
+    before = identities(shared)
+    text = (shared.project / "sandbox.yaml").read_text()
+    since = shared.mark()
+    shared.save("sandbox.yaml", text.replace("path: two", "replica: 2\n    path: two"))
+    event = shared.event(None, "spec", since, ok=False)
+    assert "models.two.replica" in event["message"]
+    assert "sandbox.yaml:" in event["message"]
+    assert "replicas" in event["message"]
+    assert "models.two.replica" in shared.cli("ps").stderr
+    assert "models.two.replica" in shared.cli("up", "-d", code=2).stderr
+    assert identities(shared) == before
+
+    # A file that is not even YAML, then no file at all, then the one before.
+    shared.save("sandbox.yaml", "models: [")
+    shared.event(None, "spec", since, ok=False, reference="yaml-syntax")
+    shared.save("sandbox.yaml", text)
+    shared.until(lambda: "sandbox.yaml is wrong" not in shared.cli("ps").stderr)
+    assert identities(shared) == before
+    assert shared.call("two").status == 200
+
+
+def test_plan_says_what_up_would_do_and_nothing_where_all_is_as_written(shared: Sandbox) -> None:
+    assert shared.cli("plan", "--exit-code").returncode == 0
