@@ -122,6 +122,8 @@ def _bring_up(
     """Start what is missing. A sandbox that was started for this and is refused leaves nothing behind."""
     control, started = supervision.ensure(place, orders)
     try:
+        if session.screen.interactive:  # a model answers as soon as it is ready, however long the others take
+            session.screen.line(f"gateway: {control.get('/api/models')['sandbox']['url']}")
         return control, _settle(session, control, "/api/up", request, names)
     except SandboxError:
         if started:

@@ -144,7 +144,8 @@ def test_make_up_in_a_fresh_clone_ends_in_an_answer_and_ctrl_c_leaves_nothing(co
     more = {"DOCKER_HOST": "unix:///nonexistent/docker.sock"} if runtime == "process" else {}
     began = time.monotonic()
     with terminal(["make", "up"], clone, environment(copy, SANDBOX_PORT="0", TERM="xterm", **more)) as shown:
-        port = int(shown.find(r"http://localhost:(\d+)\s").group(1))
+        port = int(shown.find(r"gateway: http://localhost:(\d+)\s").group(1))
+        shown.find(r"hello +✔ ready g1")
         assert call(port, "hello", {"x": 5.5}) == 12.0
         print(f"\nmake up to the first answer, {runtime}: {time.monotonic() - began:.1f} s")
         assert shown.find(r"curl -d '(\{.*\})' http://localhost:\d+/models/hello/predict").group(1) == '{"x": 5.5}'
