@@ -168,6 +168,15 @@ class Sandbox:
             self._client = Client(self.port)
         return self._client.request(method, path, body, headers)
 
+    @contextlib.contextmanager
+    def another_client(self) -> Iterator[Client]:
+        """A connection beside the one of `request`."""
+        client = Client(self.port)
+        try:
+            yield client
+        finally:
+            client.close()
+
     def disconnect(self) -> None:
         """Close the connection of `request`; the next one opens another."""
         if self._client is not None:

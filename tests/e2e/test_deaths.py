@@ -136,7 +136,7 @@ def test_a_killed_gateway_loses_only_what_it_held_and_is_started_again_at_once(s
 
 
 def test_a_killed_control_loses_nothing_and_takes_up_what_runs(shared: Sandbox) -> None:
-    before = shared.rows()
+    before = everyone(shared, but="control")
     control = shared.keeper["control"]["pid"]
     with load_on(shared, "control").running() as load:
         wait_for(shared, load)
@@ -146,48 +146,46 @@ def test_a_killed_control_loses_nothing_and_takes_up_what_runs(shared: Sandbox) 
         wait_for(shared, load)
 
     assert load.failures() == []
-    after = shared.rows()
-    assert {name: row["state"] for name, row in after.items()} == dict.fromkeys(VICTIMS, "running")
-    assert pids(after, "control") == pids(before, "control")
-    assert after["control"]["pids"]["agent"] == before["control"]["pids"]["agent"]
+    assert {name: row["state"] for name, row in shared.rows().items()} == dict.fromkeys(VICTIMS, "running")
+    assert everyone(shared, but="control") == before
 
 
-def pids(rows: dict[str, Json], reloaded: str = "") -> dict[str, Json]:
-    """Of agents and workers, those of a model apart that was reloaded meanwhile."""
-    kinds = ("agent", "workers")
-    return {name: {kind: row["pids"][kind] for kind in kinds} for name, row in rows.items() if name != reloaded}
+def everyone(shared: Sandbox, but: str = "") -> dict[str, Json]:
+    """Who runs now, a model apart that was reloaded meanwhile."""
+    return {name: shared.identity(row) for name, row in shared.rows().items() if name != but}
 
 
 def test_a_killed_keeper_loses_nothing_and_the_next_command_restarts_nothing(shared: Sandbox) -> None:
-    before, supervised = shared.rows(), shared.keeper
+    before, supervised = everyone(shared, but="keeper"), shared.keeper
     with load_on(shared, "keeper").running() as load:
         wait_for(shared, load)
         kill(supervised["pid"])
         reloads(shared, "keeper")
         wait_for(shared, load)
-        after = shared.rows()
+        after = everyone(shared, but="keeper")
         wait_for(shared, load)
 
     assert load.failures() == []
     assert shared.keeper["pid"] != supervised["pid"]
     assert shared.keeper["control"] == supervised["control"]
     assert shared.keeper["gateways"] == supervised["gateways"]
-    assert pids(after, "keeper") == pids(before, "keeper")
+    assert after == before
     # It is supervised again.
     kill(supervised["control"]["pid"])
     shared.until(lambda: shared.keeper["control"] != supervised["control"])
-    assert pids(shared.rows(), "keeper") == pids(before, "keeper")
+    assert everyone(shared, but="keeper") == before
 
 
 def test_models_outlive_everything_on_the_host_and_the_next_command_takes_them_up(shared: Sandbox) -> None:
-    before, supervised = shared.rows(), shared.keeper
+    before, supervised = everyone(shared), shared.keeper
+    generation = shared.row("host")["generation"]
     shared.unfollow()  # it would be that next command
     for pid in (supervised["pid"], supervised["control"]["pid"], *(each["pid"] for each in supervised["gateways"])):
         kill(pid)
 
     shared.up()
 
-    assert pids(shared.rows()) == pids(before)
+    assert everyone(shared) == before
     assert shared.port == supervised["port"]
-    assert shared.call("host").generation == before["host"]["generation"]
+    assert shared.call("host").generation == generation
     reloads(shared, "host")
