@@ -44,6 +44,7 @@ class Server:
         self._on_down = on_down
         self._runner: web.AppRunner | None = None
         self._told_start = False
+        self._ending = asyncio.Event()
 
     async def start(self, path: str) -> None:
         """Listen on `path`, for this user only."""
@@ -69,7 +70,8 @@ class Server:
             os.chmod(address, 0o600)
 
     async def close(self) -> None:
-        """Stop listening."""
+        """Stop listening; those who follow are given what is left for them, then let go."""
+        self._ending.set()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -191,7 +193,7 @@ class Server:
             for event in past:
                 await _write(response, event)
             if request.query.get("follow") == "1":
-                async for event in _each(events):
+                async for event in self._each(events):
                     if not models or event["model"] in models:
                         await _write(response, event)
         return response
@@ -206,10 +208,29 @@ class Server:
             for line in past:
                 await _write(response, line)
             if request.query.get("follow") == "1":
-                async for line in _each(lines):
+                async for line in self._each(lines):
                     if line["model"] in models or not request.query.get("models"):
                         await _write(response, line)
         return response
+
+    async def _each(self, queue: asyncio.Queue[Line]) -> AsyncIterator[Line]:
+        ending = asyncio.create_task(self._ending.wait())
+        try:
+            while True:
+                while not queue.empty():
+                    yield queue.get_nowait()
+                if ending.done():
+                    return
+                getting = asyncio.create_task(queue.get())
+                try:
+                    await asyncio.wait([getting, ending], return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    if not getting.done():
+                        getting.cancel()
+                if getting.done() and not getting.cancelled():
+                    yield getting.result()
+        finally:
+            ending.cancel()
 
     # Metrics
 
@@ -254,11 +275,6 @@ class Server:
                     sofar.cpu_seconds + usage.cpu_seconds, sofar.memory + usage.memory, sofar.pids + usage.pids
                 )
         return total
-
-
-async def _each(queue: asyncio.Queue[Line]) -> AsyncIterator[Line]:
-    while True:
-        yield await queue.get()
 
 
 async def _json_lines(request: web.Request) -> web.StreamResponse:
