@@ -63,6 +63,8 @@ REFERENCES: dict[str, Reference] = {
     "locked": Reference("another sandbox command is changing this project right now"),
     "control": Reference("the control process did not answer or failed"),
     "store": Reference("the project's store cannot be read"),
+    "no-generation": Reference("a generation that is not kept, or never was"),
+    "not-live": Reference("what wait was to wait for does not answer"),
     "interrupted": Reference("stopped by Ctrl-C", EXIT_INTERRUPTED),
     "request": Reference("the gateway answered a call with an error"),
 }

@@ -36,6 +36,10 @@ MIGRATIONS = (
     );
     CREATE INDEX events_time ON events (time);
     """,
+    """
+    ALTER TABLE generations ADD COLUMN origin INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE generations ADD COLUMN directory TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 
@@ -43,6 +47,9 @@ MIGRATIONS = (
 class GenerationRow:
     """One generation as it is remembered. content: 64 hex, the name of its manifest in the object store. data: 64 hex
     over path, size and mtime of the data folder, "" where there is none. created: Unix seconds.
+
+    origin: the generation that a rollback went back to, 0 for a save. directory: the content (64 hex) that the model
+    directory had at the rollback, as long as it differs; "" where `content` is what the directory had.
     """
 
     model: str
@@ -55,6 +62,8 @@ class GenerationRow:
     created: float = 0.0
     state: GenerationState = "made"
     pinned: bool = False
+    origin: int = 0
+    directory: str = ""
 
 
 Event = dict[str, Any]
@@ -109,9 +118,11 @@ class Store:
             row.created or time.time(),
             row.state,
             int(row.pinned),
+            row.origin,
+            row.directory,
         )
         with self._transaction() as connection:
-            connection.execute("INSERT INTO generations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+            connection.execute("INSERT INTO generations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
     def generation(self, model: str, number: int) -> GenerationRow | None:
         """One generation, or None where it was never made or was pruned."""
@@ -145,6 +156,11 @@ class Store:
         """Note that a generation now lives in another tree of the pool."""
         with self._transaction() as connection:
             connection.execute("UPDATE generations SET tree = ? WHERE model = ? AND number = ?", (tree, model, number))
+
+    def follow_directory(self, model: str) -> None:
+        """Forget that the directory differed at a rollback: what it has counts as an edit from now on."""
+        with self._transaction() as connection:
+            connection.execute("UPDATE generations SET directory = '' WHERE model = ?", (model,))
 
     def pin(self, model: str, number: int, pinned: bool) -> None:
         """A pinned generation is never pruned."""
@@ -193,7 +209,7 @@ class Store:
         ]
 
     def _generations(self, where: str, values: Sequence[Any]) -> list[GenerationRow]:
-        columns = "model, number, content, data, tree, config, changed, created, state, pinned"
+        columns = "model, number, content, data, tree, config, changed, created, state, pinned, origin, directory"
         query = f"SELECT {columns} FROM generations {where}"  # noqa: S608 - the text holds no value
         with self._transaction() as connection:
             rows = connection.execute(query, values).fetchall()
@@ -205,8 +221,10 @@ class Store:
                 created=created,
                 state=state,
                 pinned=bool(pinned),
+                origin=origin,
+                directory=directory,
             )
-            for model, number, content, data, tree, config, changed, created, state, pinned in rows
+            for model, number, content, data, tree, config, changed, created, state, pinned, origin, directory in rows
         ]
 
     def _open(self) -> None:

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.control.manifest import Manifest, content_hash, parse, unlike, written
@@ -19,9 +19,9 @@ from orchestrator.control.scan import DATA_FOLDERS, Scanner, data_folder
 from orchestrator.control.trees import Link, Trees, TreesInUse
 from orchestrator.errors import SandboxError
 from orchestrator.plan.types import Generation, ModelDesired
-from orchestrator.store import GenerationRow, Store
+from orchestrator.store import GenerationRow, GenerationState, Store
 
-__all__ = ["Generations", "Snapshot", "TreesInUse", "Workshop", "data_folder"]
+__all__ = ["Generations", "Rollback", "Snapshot", "TreesInUse", "Workshop", "data_folder"]
 
 # A folder with (perhaps) a config.yaml, and the file's name for people → its mapping.
 ReadConfig = Callable[[str, str], Mapping[str, Any]]
@@ -41,6 +41,15 @@ class Snapshot:
     entries: Manifest = field(repr=False)
     data_name: str = "data"
     changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """What going back made. origin: whose content it is. data_moved: the data folder is not what it was then."""
+
+    generation: Generation
+    origin: int
+    data_moved: bool
 
 
 class Generations:
@@ -151,7 +160,9 @@ class Workshop:
             text = written(scanner.lines)
             content, data = content_hash(text), "" if self.desired.data_writable else scanner.data()
             row = self._store.latest(self.model)
-            if row is not None and (row.content, row.data) == (content, data) and not force:
+            if row is not None and row.data == data and content in {row.content, row.directory} and not force:
+                if row.directory and content == row.content:
+                    self._store.follow_directory(self.model)  # it has what a rollback went back to
                 return None
             self._objects.add(text)
             found = data_folder(self.source)
@@ -183,21 +194,67 @@ class Workshop:
     def restore(self, number: int, data_target: str | None) -> Generation:
         """A kept generation in a tree again, every byte verified (rollback, respawn). It is held until released.
 
-        Raises TreesInUse; SandboxError("store") where it is not kept any more or its files were damaged.
+        Raises TreesInUse; SandboxError("no-generation") where it is not kept any more, "store" where it was damaged.
         """
         with self._lock:
             row = self._row(number)
-            entries = parse(self._objects.read(row.content))
-            link = None if data_target is None else Link(self._data_name(), data_target)
-            tree = self.held.get(number, row.tree)
-            if not self.trees.verify(tree, entries, link):
-                tree = self._brought(entries, link)
+            tree = self._restored(row, parse(self._objects.read(row.content)), data_target)
+            if tree != row.tree:
                 self._store.place(self.model, number, tree)
             self.held[number] = tree
             return _generation(row, tree)
 
+    def roll_back(self, number: int | None, active: int | None, data_target: str | None) -> Rollback:
+        """The content of a kept generation under a new number, every byte verified. It is held until released.
+
+        number: None for the newest that was active and has another content than `active`, which answers now. What the
+        directory has is no edit from here on, until it changes. Raises TreesInUse; SandboxError("no-generation"), and
+        "store" where kept files are gone or damaged: then nothing has changed.
+        """
+        with self._lock:
+            now = None if active is None else self._store.generation(self.model, active)
+            row = self._earlier(now) if number is None else self._row(number)
+            try:
+                entries = parse(self._objects.read(row.content))
+                tree = self._restored(row, entries, data_target)
+            except SandboxError as error:
+                if error.reference != "store":
+                    raise
+                message = f"model {self.model}: generation {row.number} cannot be restored: {error.message}"
+                raise SandboxError("store", message, hint=f"the others: sandbox generations {self.model}") from error
+            directory, data = self._directory()
+            made = GenerationRow(
+                *(self.model, self._store.next_generation(self.model), row.content, data, tree),
+                config=row.config,
+                changed=self._unlike(now, entries),
+                origin=row.number,
+                directory="" if directory == row.content else directory,
+            )
+            self._store.add_generation(made)
+            self.held[made.number] = tree
+            self._last = (entries, self.scanner.data_files())
+            return Rollback(_generation(made, tree), row.number, data_moved=data != row.data)
+
+    def kept(self) -> Sequence[GenerationRow]:
+        """Every generation that can be gone back to, newest first."""
+        return self._store.generations(self.model)
+
+    def pin(self, number: int, pinned: bool) -> GenerationRow:
+        """Keep a generation whatever comes, or no longer. Raises SandboxError("no-generation")."""
+        row = self._row(number)
+        self._store.pin(self.model, number, pinned)
+        return replace(row, pinned=pinned)
+
+    def mark(self, number: int, state: GenerationState) -> None:
+        """Note what became of a generation; the one that was active is retired by the next."""
+        self._store.mark(self.model, number, state)
+
+    def follow_directory(self) -> None:
+        """Let the next look at the directory undo a rollback."""
+        self._store.follow_directory(self.model)
+
     def hold(self, number: int) -> Generation:
-        """Take note that a generation has a worker (adopted after our own restart). Raises SandboxError("store")."""
+        """Take note that a generation has a worker (adopted after our own restart). Raises SandboxError("no-generation")."""
         with self._lock:
             row = self._row(number)
             self.held.setdefault(number, row.tree)
@@ -211,11 +268,6 @@ class Workshop:
         """The newest generation, whatever became of it, or None."""
         row = self._store.latest(self.model)
         return None if row is None else _generation(row, row.tree)
-
-    def data_moved(self, number: int) -> bool:
-        """Whether the data folder differs from what it was when a generation was made (as of the last snapshot)."""
-        with self._lock:
-            return not self.desired.data_writable and self._row(number).data != self.scanner.data()
 
     def spare(self) -> None:
         """Bring a second tree to the newest content, so that the next save costs only its difference."""
@@ -248,15 +300,50 @@ class Workshop:
                 self.scanner.forget()  # a kept file is gone or damaged: the next snapshot reads and keeps all again
             raise
 
+    def _restored(self, row: GenerationRow, entries: Manifest, data_target: str | None) -> str:
+        """A tree that holds a generation, as a read of every byte says."""
+        link = None if data_target is None else Link(self._data_name(), data_target)
+        tree = self.held.get(row.number, row.tree)
+        if self.trees.verify(tree, entries, link):
+            return tree
+        tree = self._brought(entries, link)
+        if not self.trees.verify(tree, entries, link):  # a free tree was not what it was: now that is known
+            tree = self._brought(entries, link)
+        return tree
+
     def _row(self, number: int) -> GenerationRow:
         row = self._store.generation(self.model, number)
         if row is None:
             raise SandboxError(
-                "store",
+                "no-generation",
                 f"model {self.model}: generation {number} is not kept",
-                hint=f"the newest {self.desired.reload.keep} are (reload.keep)",
+                hint=f"those that are: sandbox generations {self.model}",
             )
         return row
+
+    def _earlier(self, now: GenerationRow | None) -> GenerationRow:
+        for row in self.kept():
+            was_active = row.state in {"active", "retired"}
+            if was_active and (now is None or (row.number != now.number and row.content != now.content)):
+                return row
+        message = f"model {self.model}: no other content that was active is kept"
+        raise SandboxError("no-generation", message, hint=f"those that are: sandbox generations {self.model}")
+
+    def _directory(self) -> tuple[str, str]:
+        """Content and data hash of the model directory; as last known where it cannot be read."""
+        try:
+            self.scanner.scan(None)
+        except SandboxError:
+            row = self._store.latest(self.model)
+            return (row.directory or row.content, row.data) if row is not None else ("", "")
+        data = "" if self.desired.data_writable else self.scanner.data()
+        return content_hash(written(self.scanner.lines)), data
+
+    def _unlike(self, now: GenerationRow | None, entries: Manifest) -> tuple[str, ...]:
+        try:
+            return unlike(parse(self._objects.read(now.content)) if now is not None else {}, entries)
+        except SandboxError:
+            return tuple(sorted(entries))  # what answers was damaged in the store: all the more reason to leave it
 
     def _config(self, tree: str) -> Mapping[str, Any]:
         """config.yaml as the snapshot has it (the user's may have moved on); errors name the user's own file."""
@@ -290,4 +377,5 @@ def _generation(row: GenerationRow, tree: str) -> Generation:
         config=row.config,
         changed=row.changed,
         entry=entry if isinstance(entry, str) else None,
+        origin=row.origin if row.directory else None,
     )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from orchestrator.control.executor import Executor
-from orchestrator.control.generations import Generations
+from orchestrator.control.generations import Generations, TreesInUse
 from orchestrator.control.replica import Replica
 from orchestrator.control.reports import Reports
 from orchestrator.control.source import Source
@@ -142,6 +142,15 @@ class Model:
         await self.source.look(None, force=True)
         self.wake()
 
+    async def roll_back(self, number: int | None) -> None:
+        """Serve a kept content under a new number (None: the one before). Raises SandboxError."""
+        while True:
+            try:
+                return await self.source.roll_back(number)
+            except TreesInUse:
+                used = len(self.state.generations_in_use())
+                await self.until(lambda state: len(state.generations_in_use()) < used)  # noqa: B023 - awaited here
+
     # What was there before this control started
 
     async def adopt(self, desired: ModelDesired, records: Sequence[ReplicaRecord], *, orphan: bool = False) -> None:
@@ -218,6 +227,7 @@ class Model:
         self.wake()
         await self.until(lambda state: not state.replicas)
         await self.close()
+        await self.source.let_go()
         await self.reports.publish()
 
     async def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 from orchestrator.control.generations import Generations, TreesInUse, Workshop
 from orchestrator.control.state import Edit, ModelState
@@ -12,6 +13,7 @@ from orchestrator.control.world import World
 from orchestrator.errors import SandboxError
 from orchestrator.plan.observed import Problem
 from orchestrator.plan.types import Generation, ModelDesired
+from orchestrator.store import GenerationState
 
 
 class Source:
@@ -24,7 +26,8 @@ class Source:
         self._wake = wake
         self._held: set[int] = set()
         self._lock = asyncio.Lock()
-        self._missed = False  # a look that found no free tree: taken again when one is let go
+        self._marked: dict[int, GenerationState] = {}
+        self.missed = False  # a look that found no free tree: taken again when one is let go
 
     async def adopt(self, desired: ModelDesired) -> None:
         """Remember the newest generation that was made before this control started, where its tree still holds it."""
@@ -60,22 +63,82 @@ class Source:
             try:
                 generation = await asyncio.to_thread(self._take, desired, paths, force)
             except TreesInUse:
-                self._missed = True  # every tree has a worker that drains: wait for one
+                self.missed = True  # every tree has a worker that drains: wait for one
                 return
             except SandboxError as error:
                 self._trouble(desired, error)
                 return
-            self._missed = False
+            self.missed = False
             cleared = self._state.trouble.pop("source", None)
             if generation is not None:
-                self._held.add(generation.number)
-                self._state.wanted = generation
-                self._state.resolve()
                 files = ", ".join(generation.changed[:3]) + (" …" if len(generation.changed) > 3 else "")
                 cause = "asked for" if force else files
-                self._state.edits[generation.number] = Edit(seen_at or began, began, time.monotonic(), cause)
-            if generation is not None or cleared is not None:
+                self._made(generation, Edit(seen_at or began, began, time.monotonic(), cause))
+            elif cleared is not None or await self._rejoined(desired):
                 self._wake()
+
+    def _made(self, generation: Generation, edit: Edit) -> None:
+        self._held.add(generation.number)
+        self._state.wanted = generation
+        self._state.resolve()
+        self._state.edits[generation.number] = edit
+        self._wake()
+
+    async def _rejoined(self, desired: ModelDesired) -> bool:
+        """Whether the directory has just come to what a rollback went back to."""
+        wanted = self._state.wanted
+        if wanted is None or wanted.origin is None:
+            return False
+        latest = await asyncio.to_thread(self._generations.workshop(desired).latest)
+        if latest is None or latest.origin is not None:
+            return False
+        self._state.wanted = replace(wanted, origin=None)
+        return True
+
+    async def differs(self) -> bool:
+        """Whether a look would make a generation. Raises SandboxError where the directory cannot be read."""
+        desired = self._state.desired
+        if desired is None:
+            return False
+        async with self._lock:
+            workshop = self._generations.workshop(desired)
+            return await asyncio.to_thread(workshop.snapshot, None) is not None
+
+    async def roll_back(self, number: int | None) -> None:
+        """Want the content of a kept generation (None: of the one before) until the next edit of the directory.
+
+        Raises TreesInUse; SandboxError, and then nothing has changed.
+        """
+        desired, routed = self._state.desired, self._state.routed
+        if desired is None:
+            return
+        began, active = time.monotonic(), routed.generation if routed is not None else None
+        async with self._lock:
+            workshop = self._generations.workshop(desired)
+            made = await asyncio.to_thread(workshop.roll_back, number, active, self._target(desired))
+            self.missed = False
+            self._state.forgive()
+            cause = f"rollback to g{made.origin}"
+            self._made(made.generation, Edit(began, began, time.monotonic(), cause))
+        note = f"{cause}, as g{made.generation.number}" + ("; data/ is not what it was then" if made.data_moved else "")
+        self._world.journal.add(
+            "reload",
+            note,
+            model=desired.name,
+            generation=made.generation.number,
+            content=made.generation.content,
+            origin=made.origin,
+            data_moved=made.data_moved,
+        )
+
+    async def let_go(self) -> None:
+        """After a `down`: a rollback is over, the next `up` starts with what the directory has."""
+        if self._state.desired is None:
+            return
+        try:
+            await asyncio.to_thread(self._generations.workshop(self._state.desired).follow_directory)
+        except SandboxError as error:  # no reason not to end
+            self._world.journal.add("failed", f"the rollback is not over: {error}", model=self._state.name)
 
     def _take(self, desired: ModelDesired, paths: Collection[str] | None, force: bool) -> Generation | None:
         workshop = self._generations.workshop(desired)
@@ -104,16 +167,36 @@ class Source:
     async def settle(self) -> None:
         """Let go of what no worker needs any more; look again where a look had to wait for that."""
         desired = self._state.desired
+        if desired is None:
+            return
+        await self._mark(desired)
         unused = self._held - self._state.generations_in_use()
-        if desired is None or not unused:
+        if not unused:
             return
         workshop = self._generations.workshop(desired)
         for number in unused:
             self._held.discard(number)
             self._state.edits.pop(number, None)
             workshop.release(number)
-        if self._missed:
+        if self.missed:
             await self.look(None)
+
+    async def _mark(self, desired: ModelDesired) -> None:
+        """Remember what became of each generation. What cannot be written now is tried again after the next step."""
+        active = self._state.routed.generation if self._state.routed is not None else 0
+        found: dict[int, GenerationState] = {n: "failed" for n, _ in self._state.rejected if n > active}
+        if active:
+            found[active] = "active"
+        news = {number: state for number, state in found.items() if self._marked.get(number) != state}
+        if not news:
+            return
+        workshop = self._generations.workshop(desired)
+        try:
+            for number, state in sorted(news.items()):
+                await asyncio.to_thread(workshop.mark, number, state)
+        except SandboxError:
+            return
+        self._marked = found
 
     async def tidy(self) -> None:
         """After a reload is done: forget old generations, and prepare a tree for the next save."""

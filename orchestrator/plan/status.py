@@ -63,6 +63,8 @@ def _pending_change(desired: ModelDesired, observed: ModelObserved) -> str:
         return "building the new environment" if building else "replacing its replicas"
     if routed is not None and observed.wanted is not None and observed.wanted.number != routed.generation:
         return f"loading g{observed.wanted.number}"
+    if observed.wanted is not None and observed.wanted.origin is not None:
+        return f"rolled back to g{observed.wanted.origin}'s content; the directory differs"
     return ""
 
 

@@ -136,7 +136,8 @@ class Desired:
 class Generation:
     """One content of a model directory, numbered. content: 64 hex over the user files. tree: its folder's name in the
     pool (`tree-3`). config: config.yaml as JSON types ({} where there is none). changed: files unlike the generation
-    before, relative to the model directory.
+    before, relative to the model directory. origin: after a rollback the generation whose content it is, as long as
+    the model directory's own differs; else None.
     """
 
     model: str
@@ -146,3 +147,4 @@ class Generation:
     config: Mapping[str, Any] = field(default_factory=dict)
     changed: tuple[str, ...] = ()
     entry: str | None = None
+    origin: int | None = None
