@@ -221,7 +221,10 @@ class Reports:
         state.status = Status(move(before.state, found.state), found.reason, found.problem)
         if found.state in {"degraded", "failed"}:
             detail = asdict(found.problem) if found.problem is not None else None
-            self._world.journal.add(found.state, found.reason, model=state.name, error=detail)
+            note = found.reason
+            if found.state == "degraded" and found.problem is not None and state.routed is not None:
+                note += f"; g{state.routed.generation} goes on answering"
+            self._world.journal.add(found.state, note, model=state.name, error=detail)
         elif found.state == "running" and before.state == "degraded" and not found.reason:
             self._world.journal.add("ready", "running again", model=state.name)
 
