@@ -18,6 +18,7 @@ from typing import Any, cast
 from orchestrator import folders, guest
 from orchestrator.control.generations import Generations
 from orchestrator.control.handover import Handover
+from orchestrator.control.history import History
 from orchestrator.control.journal import Journal
 from orchestrator.control.logs import Logs
 from orchestrator.control.meters import Meters
@@ -74,7 +75,8 @@ class Control:
         reader = Reader(self, runtimes, asyncio.get_running_loop())
         watcher = Watcher(lambda message: journal.add("spec", message))
         reconciler = Reconciler(world, generations, watcher, reader.read, self.file())
-        server = Server(reconciler, world, feed, self.url, self._down_finished)
+        history = History(reconciler, generations)
+        server = Server(reconciler, history, world, feed, url=self.url, on_down=self._down_finished)
         handover = Handover(os.path.join(self.place.state, "handover.sock"), self.listener, lambda: feed.pids)
         copying = asyncio.create_task(logs.run(), name="logs")
         reconciler.on_desired = lambda desired: self._apply(desired, feed, reconciler)

@@ -254,7 +254,7 @@ class Workshop:
         self._store.follow_directory(self.model)
 
     def hold(self, number: int) -> Generation:
-        """Take note that a generation has a worker (adopted after our own restart). Raises SandboxError("no-generation")."""
+        """Take note that a generation has a worker (adopted after a restart). Raises SandboxError("no-generation")."""
         with self._lock:
             row = self._row(number)
             self.held.setdefault(number, row.tree)

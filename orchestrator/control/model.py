@@ -19,10 +19,13 @@ from orchestrator.control.reports import Reports
 from orchestrator.control.source import Source
 from orchestrator.control.state import ModelState
 from orchestrator.control.world import World
+from orchestrator.errors import SandboxError
 from orchestrator.plan.actions import Action
 from orchestrator.plan.observed import ModelObserved, Routed
 from orchestrator.plan.planner import Plan, plan
+from orchestrator.plan.status import status
 from orchestrator.plan.types import ModelDesired
+from orchestrator.plan.waiting import Awaited, Coming, Hopeless, Live, Newest, verdict
 from orchestrator.ports import ReplicaExit, ReplicaPlace, ReplicaRecord
 from orchestrator.spec.resolve import data_dir
 
@@ -130,6 +133,25 @@ class Model:
     def pending(self) -> Sequence[Action]:
         """Return the actions of the next look, for `sandbox plan`."""
         return self.decide().actions
+
+    def answers(self, awaited: Awaited) -> Live | Coming | Hopeless:
+        """Whether a generation is what answers now, or still can be."""
+        state, observed = self.state, self.observe()
+        found = status(state.desired, observed, state.first_trouble, stopping=state.stopping, orphan=state.orphan)
+        return verdict(state.desired, observed, found, self.pending(), awaited)
+
+    async def newest(self) -> Newest:
+        """Look at the directory now: what must answer for its content to be live. Raises SandboxError("not-live")."""
+        wish = self.state.wish
+        if wish is not None and wish.reload.mode == "off":
+            if await self.source.differs():
+                message = f"{self.state.name}: the directory was edited, and reload.mode is off"
+                raise SandboxError("not-live", message, hint=f"sandbox reload {self.state.name}")
+        else:
+            await self.source.look(None)
+            await self.until(lambda _: not self.source.missed)
+        wanted = self.state.wanted
+        return Newest(wanted.number if wanted is not None else 0)
 
     async def until(self, settled: Callable[[ModelState], bool]) -> None:
         """Wait until the state satisfies a condition."""

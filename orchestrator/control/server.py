@@ -13,6 +13,7 @@ from aiohttp import web
 
 from orchestrator import exposition, folders
 from orchestrator.control import meters
+from orchestrator.control.history import History
 from orchestrator.control.logs import Line
 from orchestrator.control.reconciler import DRAIN_AT_DOWN, Reconciler
 from orchestrator.control.rows import Row, python, row
@@ -32,12 +33,15 @@ class Server:
     def __init__(
         self,
         reconciler: Reconciler,
+        history: History,
         world: World,
         feed: GatewayFeed,
+        *,
         url: Callable[[], str],
         on_down: Callable[[], None],
     ) -> None:
         self._reconciler = reconciler
+        self._history = history
         self._world = world
         self._feed = feed
         self._url = url
@@ -56,6 +60,10 @@ class Server:
                 web.post("/api/up", self._up),
                 web.post("/api/down", self._down),
                 web.post("/api/reload", self._reload),
+                web.get("/api/generations", self._generations),
+                web.post("/api/generations/pin", self._pin),
+                web.post("/api/rollback", self._rollback),
+                web.get("/api/wait", self._wait),
                 web.get("/api/events", self._events),
                 web.get("/api/logs", self._logs),
                 web.get("/metrics", self._metrics),
@@ -157,6 +165,43 @@ class Server:
         if asked.get("images"):
             await asyncio.gather(*(runtime.remove_images() for runtime in self._world.runtimes.values()))
         return {"type": "done"}
+
+    # Generations
+
+    async def _generations(self, request: web.Request) -> web.Response:
+        return web.json_response({"generations": await self._history.listed(request.query.get("model", ""))})
+
+    async def _pin(self, request: web.Request) -> web.Response:
+        asked = await _body(request)
+        number = _number(asked.get("number"))
+        if number is None:
+            raise SandboxError("usage", "number: expected a generation's number")
+        pinned = asked.get("pinned") is not False
+        return web.json_response(await self._history.pin(str(asked.get("model")), number, pinned=pinned))
+
+    async def _rollback(self, request: web.Request) -> web.StreamResponse:
+        asked = await _body(request)
+        name, number = str(asked.get("model")), _number(asked.get("number"))
+        with self._world.journal.listen() as events:
+            return await self._follow(request, events, asyncio.create_task(self._rolled_back(name, number)))
+
+    async def _rolled_back(self, name: str, number: int | None) -> Json:
+        live = await self._history.roll_back(name, number)
+        rows = [each for each in self._rows() if each["name"] == name]
+        return {"type": "settled", "failed": [] if live else [name], "models": rows}
+
+    async def _wait(self, request: web.Request) -> web.StreamResponse:
+        asked = request.query
+        name, wanted = asked.get("model", ""), asked.get("generation", "latest")
+        number = None if wanted == "latest" else _number(wanted)
+        seconds = _seconds(asked["timeout"]) if "timeout" in asked else None
+        self._history.known(name)
+        response = await _json_lines(request)  # at once: how long it takes, nobody knows
+        try:
+            await _write(response, await self._history.wait(name, number, seconds))
+        except SandboxError as error:
+            await _write(response, {"error": _error(error)})
+        return response
 
     # Streams
 
@@ -304,6 +349,20 @@ def _names(asked: Json, key: str) -> tuple[str, ...]:
     if not isinstance(names, list | tuple) or not all(isinstance(each, str) for each in names):
         raise SandboxError("usage", f"{key}: expected a list of names")
     return tuple(names)
+
+
+def _number(value: object) -> int | None:
+    try:
+        return None if value is None else int(str(value))
+    except ValueError as error:
+        raise SandboxError("usage", f"{value!r} is no generation", hint="as in 3") from error
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise SandboxError("usage", f"{text!r} are no seconds", hint="as in 10 or 0.5") from error
 
 
 def _query_names(request: web.Request) -> tuple[str, ...]:

@@ -83,6 +83,7 @@ class Pages:
             "created": self._started,
             "owned_by": "model-sandbox",
             "generation": route.generation,
+            "content": route.content[:12] if route.content is not None else None,
             "state": route.state,
         }
 

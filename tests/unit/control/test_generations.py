@@ -185,8 +185,6 @@ def test_data_is_reached_by_path_and_its_change_is_a_generation(house):
     assert house.made(["data/weights.bin"]) is None
     second = house.save("data/weights.bin", "better", data="/run/sandbox/data")
     assert (second.content, second.changed) == (first.content, ("data/weights.bin",))
-    assert house.workshop.data_moved(1)
-    assert not house.workshop.data_moved(2)
 
 
 def test_a_vocabulary_folder_is_data_under_its_own_name(house):
@@ -348,3 +346,121 @@ def test_an_invalid_config_refuses_the_generation_and_names_the_users_file(house
 def test_a_pipe_in_the_directory_blocks_nobody(house):
     os.mkfifo(house.source / "pipe")
     assert house.files(house.made()) == {"main.py": "one"}
+
+
+# Going back
+
+
+def test_going_back_gives_an_old_content_a_new_number_and_makes_the_directory_no_edit(house):
+    first = house.made()
+    second = house.save("main.py", "two")
+    back = house.workshop.roll_back(1, second.number, None)
+    assert (back.generation.number, back.generation.content, back.origin) == (3, first.content, 1)
+    assert (back.generation.origin, back.generation.changed) == (1, ("main.py",))
+    assert house.files(back.generation) == {"main.py": "one"}
+    assert house.files(second) == {"main.py": "two"}, "what a worker runs from was changed"
+    assert (house.source / "main.py").read_text() == "two"
+    assert house.made() is None
+    house.start()
+    assert house.workshop.latest().origin == 1
+    assert house.made() is None, "a new control took the directory for an edit"
+    assert house.save("main.py", "three").changed == ("main.py",)
+
+
+def test_without_a_number_it_goes_to_the_newest_other_content_that_was_active(house):
+    house.start(reload=ReloadPolicy(max_draining=20))
+    for number, text in ((1, "one"), (2, "two"), (3, "broken"), (4, "four"), (5, "four ")):
+        assert house.save("main.py", text).number == number
+        house.workshop.mark(number, "failed" if text == "broken" else "active")
+    assert house.workshop.roll_back(None, 5, None).origin == 4
+    assert house.workshop.roll_back(None, 4, None).origin == 5, "active before a control that found nothing running"
+    house.workshop.mark(7, "active")
+    assert house.workshop.roll_back(None, 7, None).origin == 4
+
+
+@pytest.mark.parametrize(("number", "words"), [(7, "generation 7 is not kept"), (None, "no other content")])
+def test_what_is_not_kept_cannot_be_gone_back_to(house, number, words):
+    house.workshop.mark(house.made().number, "active")
+    with pytest.raises(SandboxError, match=words) as raised:
+        house.workshop.roll_back(number, 1, None)
+    assert raised.value.reference == "no-generation"
+
+
+def test_a_damaged_file_is_refused_and_takes_no_number(house):
+    first = house.made()
+    second = house.save("main.py", "two")
+    for each in house.state.glob("objects/*/*"):
+        if each.is_file() and each.read_bytes() == b"one":
+            each.chmod(0o644)
+            each.write_text("evil")
+    for each in (house.tree(first), house.tree(first) / "main.py"):
+        each.chmod(0o755)
+    (house.tree(first) / "main.py").write_text("evil")
+    house.workshop.release(1)
+    with pytest.raises(SandboxError, match="generation 1 cannot be restored: a kept file was changed") as raised:
+        house.workshop.roll_back(1, second.number, None)
+    assert raised.value.reference == "store"
+    assert [row.number for row in house.workshop.kept()] == [2, 1]
+    assert house.made() is None
+
+
+def test_a_free_tree_that_was_changed_is_not_believed(house):
+    first = house.made()
+    house.save("main.py", "two")
+    house.save("main.py", "three")
+    house.workshop.release(1)
+    house.workshop.spare()
+    (house.tree(first) / "main.py").chmod(0o644)
+    (house.tree(first) / "main.py").write_text("evil")
+    assert house.files(house.workshop.roll_back(1, 3, None).generation) == {"main.py": "one"}
+
+
+def test_other_data_than_then_is_said(house):
+    house.write("data/weights.bin", "w")
+    house.made()
+    house.save("main.py", "two")
+    assert not house.workshop.roll_back(1, 2, None).data_moved
+    house.save("data/weights.bin", "better")
+    assert house.workshop.roll_back(1, 4, None).data_moved
+
+
+def test_a_directory_that_comes_to_the_old_content_is_no_edit_and_ends_the_rollback(house):
+    house.made()
+    house.save("main.py", "two")
+    house.workshop.roll_back(1, 2, None)
+    house.write("main.py", "one")
+    assert house.made() is None
+    assert house.workshop.latest().origin is None
+    assert house.save("main.py", "two").number == 4
+
+
+def test_after_a_down_the_directory_wins(house):
+    house.made()
+    house.save("main.py", "two")
+    house.workshop.roll_back(1, 2, None)
+    house.workshop.follow_directory()
+    assert house.files(house.made()) == {"main.py": "two"}
+
+
+def test_going_back_needs_no_directory(house):
+    house.made()
+    house.save("main.py", "two")
+    (house.source / "main.py").unlink()
+    back = house.workshop.roll_back(1, 2, None)
+    assert house.files(back.generation) == {"main.py": "one"}
+    house.write("main.py", "two")
+    assert house.made() is None
+
+
+def test_pinned_and_active_generations_outlive_the_others(house):
+    house.start(reload=ReloadPolicy(keep=2, max_draining=2))
+    for number in range(1, 6):
+        house.workshop.release(house.save("main.py", str(number)).number)
+    house.workshop.pin(1, pinned=True)
+    house.workshop.mark(2, "active")
+    house.workshop.prune()
+    assert [row.number for row in house.workshop.kept()] == [5, 4, 2, 1]
+    assert house.files(house.workshop.roll_back(1, 5, None).generation) == {"main.py": "1"}
+    house.workshop.pin(1, pinned=False)
+    house.workshop.prune()
+    assert [row.number for row in house.workshop.kept()] == [6, 5, 2]
