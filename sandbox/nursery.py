@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
-from sandbox import children, start
+from sandbox import children, start, wire
 from sandbox.forker import Forked, Forker, MakeCapture, Wish
 from sandbox.loop import Loop
 
@@ -88,7 +88,7 @@ class Nursery:
 
     def learn(self, imports: List[str]) -> None:
         """Add what a good worker imported: the next ones find it there. A fork cannot tell what it did not need to."""
-        self._learned = sorted({*self._learned, *imports})
+        self._learned = wire.by_depth([*self._learned, *imports])
         self._replace()
 
     def look(self) -> None:

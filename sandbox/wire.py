@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterable, List
 
 VERSION = 1
 LIMIT = 1024 * 1024
@@ -68,6 +68,11 @@ def mapping(value: Any) -> Message:
     """A JSON object of bearable size, or {}."""
     good = isinstance(value, dict) and len(json.dumps(value)) <= LARGEST_TABLE
     return dict(value) if good else {}
+
+
+def by_depth(modules: Iterable[str]) -> List[str]:
+    """Dotted names, each once, the shallow first: where a list is cut short, those that bring the most others stay."""
+    return sorted(set(modules), key=lambda name: (name.count("."), name))
 
 
 def names(value: Any) -> List[str]:
