@@ -327,8 +327,8 @@ class Sandbox:
                 left.append(f"down failed: {done.stdout}{done.stderr}")
             self._ended()
             left += self.remains()
-        except subprocess.TimeoutExpired as error:
-            left.append(f"hangs: {error.cmd}\n{self.story()}")
+        except (subprocess.TimeoutExpired, OSError) as error:
+            left.append(f"{error}\n{self.story()}")
         finally:
             if left:
                 remains.remove(self.root, self.id, docker=self.runtime == "docker")
