@@ -104,7 +104,7 @@ class Control:
 
     def file(self) -> str:
         """The sandbox.yaml that was asked for."""
-        return str(self.orders.get("file") or load.find(self.place.directory))
+        return str(self.orders["file"])
 
     def url(self) -> str:
         """Where the gateway answers, for people."""

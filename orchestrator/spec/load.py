@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from orchestrator import folders
 from orchestrator.errors import SpecError
 from orchestrator.spec import dotenv
 from orchestrator.spec.interpolate import interpolate
@@ -19,8 +19,6 @@ from orchestrator.spec.problems import Problem, of_error, of_validation, refuse
 from orchestrator.spec.rules import broken_rules
 from orchestrator.spec.supported import not_supported
 from orchestrator.spec.yaml import Document, KeyPath
-
-FILE = "sandbox.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,27 +45,7 @@ class Project:
     @property
     def sandbox_id(self) -> str:
         """12 hex of the directory's real path: two projects of one name never collide."""
-        return sandbox_id(self.directory)
-
-
-def sandbox_id(directory: str) -> str:
-    """12 hex of a project directory's real path."""
-    return hashlib.sha256(os.fsencode(os.path.realpath(directory))).hexdigest()[:12]
-
-
-def find(start: str) -> str:
-    """The path of the sandbox.yaml in `start` or the nearest directory above. Raises SpecError("no-spec")."""
-    start = os.path.abspath(start)
-    directory = start
-    while True:
-        candidate = os.path.join(directory, FILE)
-        if os.path.isfile(candidate):
-            return candidate
-        parent = os.path.dirname(directory)
-        if parent == directory:
-            hint = "run `sandbox init` to write one, or go to the directory that holds it"
-            raise SpecError("no-spec", f"there is no {FILE} in {start} or above it", hint=hint)
-        directory = parent
+        return folders.sandbox_id(self.directory)
 
 
 def load(path: str, environ: Mapping[str, str]) -> Project:

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from orchestrator import folders
 from orchestrator.cli import build_parser
 
 HEAVY = ("pydantic", "aiohttp", "docker", "rich", "yaml", "uvloop", "jinja2", "python_on_whales", "watchfiles", "shtab")
@@ -153,3 +154,11 @@ def test_every_error_reference_is_documented_with_its_meaning():
     assert [name for name, _ in rows] == list(REFERENCES)
     for name, meaning in rows:
         assert meaning.startswith(REFERENCES[name].meaning), name
+
+
+def test_the_file_is_found_here_or_above(tmp_path) -> None:
+    below = tmp_path / "model_dirs" / "hello"
+    below.mkdir(parents=True)
+    assert folders.find_spec(str(below)) is None
+    (tmp_path / "sandbox.yaml").write_text("models: {}")
+    assert folders.find_spec(str(below)) == str(tmp_path / "sandbox.yaml")

@@ -4,23 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator import folders
 from orchestrator.errors import SpecError
 from orchestrator.spec import load
 from orchestrator.spec.models import SandboxSpec
-
-
-def test_the_file_is_found_here_or_above(folder) -> None:
-    file = folder.write("sandbox.yaml", "models: {}")
-    assert load.find(str(folder.root)) == str(file)
-    assert load.find(str(folder.root / "model_dirs" / "hello")) == str(file)
-
-
-def test_without_a_file_the_next_step_is_init(folder) -> None:
-    with pytest.raises(SpecError) as caught:
-        load.find(str(folder.root / "model_dirs"))
-    assert caught.value.reference == "no-spec"
-    assert caught.value.message.endswith(f"in {folder.root / 'model_dirs'} or above it")
-    assert "sandbox init" in caught.value.hint
 
 
 def test_the_defaults_are_those_of_the_product(folder) -> None:
@@ -143,7 +130,7 @@ def test_two_projects_of_one_name_have_two_ids_and_a_symlink_has_its_targets(tmp
     for parent in ("a", "b"):
         (tmp_path / parent / "demo").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "a" / "demo")
-    ids = [load.sandbox_id(str(tmp_path / path)) for path in ("a/demo", "b/demo", "link")]
+    ids = [folders.sandbox_id(str(tmp_path / path)) for path in ("a/demo", "b/demo", "link")]
     assert ids[0] == ids[2] != ids[1]
     assert len(ids[0]) == 12
 
