@@ -110,12 +110,14 @@ class Executor:
             log = "\n".join(error.log) if isinstance(error, BuildError) else ""
             reference = error.reference
             found = Problem(reference, _with_hint(error), traceback=log, phase="build", reference=reference)
-            self._state.trouble["build"] = found
+            if lock_hash == self._desired.lock_hash:  # it may not be wanted any more
+                self._state.trouble["build"] = found
             self._world.journal.add("build", f"build failed: {error}", model=name, ok=False, log=log)
             return
         self._state.built[lock_hash] = environment
         self._state.environments[lock_hash] = "ready"
-        self._state.trouble.pop("build", None)
+        if lock_hash == self._desired.lock_hash:
+            self._state.trouble.pop("build", None)
         seconds = time.monotonic() - began
         if seconds > 0.5:
             self._world.journal.add("build", f"environment ready in {seconds:.1f} s", model=name, ok=True)
@@ -138,7 +140,7 @@ class Executor:
         )
 
     def _start(self, place: ReplicaPlace) -> None:
-        replica = Replica(place, self._desired.replica_hash)
+        replica = Replica(place, self._desired.replica_hash, born=self._desired)
         self._state.replicas[replica.incarnation] = replica
         environment = self._state.built[self._desired.lock_hash]
         replica.task = self._spawn(self._bring_up(replica, self._desired, environment))
@@ -146,11 +148,14 @@ class Executor:
     def _revive(self, replica: Replica) -> None:
         replica.state = "starting"
         replica.greeted.clear()
-        environment = self._state.built.get(self._desired.lock_hash)
-        if environment is None or replica.record is None or replica.record.lock_hash != self._desired.lock_hash:
-            self.stop(replica)  # its environment is not at hand any more: a new replica takes its place
+        born = replica.born  # it goes on as it was started, whatever is wanted by now
+        if born is None and replica.replica_hash == self._desired.replica_hash:
+            born = self._desired
+        environment = self._state.built.get(born.lock_hash) if born is not None else None
+        if born is None or environment is None:
+            self.stop(replica)  # an earlier control started it as nobody knows any more: a new one takes its place
             return
-        replica.task = self._spawn(self._bring_up(replica, self._desired, environment))
+        replica.task = self._spawn(self._bring_up(replica, born, environment))
 
     async def _bring_up(self, replica: Replica, desired: ModelDesired, environment: Environment) -> None:
         try:
@@ -247,15 +252,23 @@ class Executor:
     async def _swap(self, routed: Routed) -> None:
         """Have the agents record the active generation, then every gateway use it; then it is acknowledged."""
         state, began = self._state, time.monotonic()
+        generation = self._generation_of(routed)  # a save may come while the agents answer: what is wanted may differ
         await self._activate(routed)
         before, state.routed = state.routed, routed
         number = routed.generation
         new = before is None or before.generation != number or before.replica_hash != routed.replica_hash
-        if new and state.wanted is not None and state.wanted.number == number:
-            state.good = state.wanted
+        if new:
+            state.superseded = 0
+            state.good = generation
         await self._reports.publish()
         if new:
             self._reports.reloaded(before, routed, began)
+
+    def _generation_of(self, routed: Routed) -> Generation | None:
+        for incarnation, attempt in routed.upstreams:
+            if worker := self._state.replicas[incarnation].find(routed.generation, attempt):
+                return worker.generation
+        return self._state.good
 
     async def _activate(self, routed: Routed) -> None:
         waiting = []

@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.control.agents import AgentLink
 from orchestrator.plan.observed import Problem, ReplicaObserved, ReplicaState, WorkerObserved, WorkerState
-from orchestrator.plan.types import Generation, Serving
+from orchestrator.plan.types import Generation, ModelDesired, Serving
 from orchestrator.ports import ReplicaPlace, ReplicaRecord
 
 # What sandbox.discovery raises, by the name that it crosses the wire with.
@@ -34,11 +34,15 @@ class Worker:
 
 @dataclass(eq=False, slots=True)
 class Replica:
-    """A replica and what belongs to it. record is None until its agent was started."""
+    """A replica and what belongs to it. record is None until its agent was started.
+
+    born: what was wanted when it was started; None where an earlier control did that.
+    """
 
     place: ReplicaPlace
     replica_hash: str
     record: ReplicaRecord | None = None
+    born: ModelDesired | None = None
     state: ReplicaState = "starting"
     link: AgentLink | None = None
     link_task: asyncio.Task[None] | None = None

@@ -100,7 +100,6 @@ class Reports:
             worker.state = "ready"
         worker.socket, worker.pid = str(message["socket"]), message.get("pid")
         worker.phases, worker.info = dict(message.get("phases") or {}), message.get("info") or {}
-        self._state.superseded = 0
         self._state.retry_at.pop(f"load:{replica.incarnation}", None)
 
     def _failed(self, replica: Replica, worker: Worker, found: Problem) -> None:
@@ -109,7 +108,8 @@ class Reports:
             return
         state, number = self._state, worker.generation.number
         state.superseded = 0
-        if state.routed is not None and state.routed.generation == number and state.routed.upstreams:
+        here = Routed(number, replica.replica_hash, state.routed.upstreams) if state.routed is not None else None
+        if here is not None and here == state.routed and here.upstreams:
             # It ran before: the machine, not the code, may be at fault.
             wait = state.failed(f"load:{replica.incarnation}")
             note = f"g{number} did not come back: {found.line_for_people}; again in {wait:.1f} s"

@@ -63,7 +63,7 @@ def verdict(
     2. A rollback holds the directory's content back → Hopeless.
     3. No save has made this number yet → Coming.
     4. The newest content was rejected → Hopeless.
-    5. A worker of it loads, or is about to → Coming.
+    5. A worker of it loads or is ready, or is about to, on replicas that count → Coming.
     6. Something is wrong, or nothing runs → Hopeless. Otherwise → Coming.
     """
     routed, wanted = observed.routed, observed.wanted
@@ -78,7 +78,8 @@ def verdict(
     if wanted is not None and wanted.number < awaited.number and not ended:  # 3
         return Coming(f"the newest is g{wanted.number}")
     rejection = _rejection(desired, observed)
-    if not rejection and _on_its_way(observed, actions, awaited.number):  # 5
+    wanted_hash = desired.replica_hash if desired is not None and isinstance(awaited, Newest) else None
+    if not rejection and _on_its_way(observed, actions, awaited.number, wanted_hash):  # 5
         return Coming(found.reason or "loading")
     if found.problem is not None or ended:  # 4, 6
         reference = found.problem.reference if found.problem is not None else "not-live"
@@ -92,12 +93,17 @@ def _rejection(desired: ModelDesired | None, observed: ModelObserved) -> bool:
     return (observed.wanted.number, desired.replica_hash) in observed.rejected
 
 
-def _on_its_way(observed: ModelObserved, actions: Sequence[Action], number: int) -> bool:
-    if any(isinstance(action, Load) and action.generation >= number for action in actions):
+def _on_its_way(observed: ModelObserved, actions: Sequence[Action], number: int, replica_hash: str | None) -> bool:
+    """On which replicas does not matter where replica_hash is None."""
+    replicas = {
+        each.incarnation: each
+        for each in observed.replicas
+        if each.state != "stopping" and replica_hash in {None, each.replica_hash}
+    }
+    if any(isinstance(a, Load) and a.generation >= number and a.incarnation in replicas for a in actions):
         return True
     return any(
         worker.generation >= number and worker.state != "draining"
-        for replica in observed.replicas
+        for replica in replicas.values()
         for worker in replica.workers
-        if replica.state != "stopping"
     )
