@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.bench import peers
 from tests.bench.project import ROOT, Project
 
 SAVES = 20
@@ -154,11 +155,39 @@ def measure(runtime: str, model: str, saves: int) -> Measured:
     return measured
 
 
+def measure_peer(saves: int) -> Measured:
+    """The same saves with `uvicorn --reload`: no model server, no isolation, a bare ASGI app."""
+    measured = Measured("hello", "uvicorn --reload")
+    with peers.uvicorn_reload() as (url, source_file):
+        caller = Caller(url, "hello", {"x": 0.0}, int)
+        caller.start()
+        try:
+            caller.wait(1)
+            time.sleep(SETTLE)
+            for version in range(2, saves + 2):
+                began = time.perf_counter()
+                source_file.write_text(peers.APP.format(version=version))
+                measured.seconds.append(caller.wait(version) - began)
+                time.sleep(PAUSE)
+        finally:
+            caller.ending = True
+            caller.join()
+    measured.calls, measured.failed = caller.calls, caller.failed
+    return measured
+
+
+def ratio(ours: list[Measured], peer: Measured) -> str:
+    """How much faster the slowest of our `hello` rows is than the peer."""
+    slowest = max(statistics.median(row.seconds) for row in ours if row.model == peer.model)
+    return f"\nOurs against the peer, `{peer.model}`: {statistics.median(peer.seconds) / slowest:.0f} times faster.\n"
+
+
 def table(rows: list[Measured]) -> str:
     """The figures as Markdown."""
     head = "| model | runtime | median | p95 | max | failed calls |\n|---|---|---|---|---|---|\n"
     phases = "\n\nMedian of each phase, ms, as the reload events tell:\n\n| model | runtime | phases |\n|---|---|---|\n"
-    return head + "\n".join(map(Measured.row, rows)) + phases + "\n".join(map(Measured.phase_row, rows)) + "\n"
+    told = [row.phase_row() for row in rows if row.phases]
+    return head + "\n".join(map(Measured.row, rows)) + phases + "\n".join(told) + "\n"
 
 
 def explained() -> str:
@@ -166,13 +195,15 @@ def explained() -> str:
     return (
         f"{SAVES} saves of main.py; from just before the editor's write() to the last byte of the first answer that the "
         "new code gave, one client calling back to back over one connection. `hello` needs nothing, `digits` imports "
-        "scikit-learn. Failed calls: any answer other than a good one of the old or the new code."
+        "scikit-learn. The peer serves a bare ASGI app, without a gateway or isolation. Failed calls: any answer other than a good one of the old or the new code."
     )
 
 
 def run(saves: int = SAVES, runtimes: tuple[str, ...] = ("process", "docker")) -> str:
     """Measure everything; the table."""
-    return table([measure(runtime, model, saves) for runtime in runtimes for model in SOURCES])
+    ours = [measure(runtime, model, saves) for runtime in runtimes for model in SOURCES]
+    peer = measure_peer(saves)
+    return table([*ours, peer]) + ratio(ours, peer)
 
 
 def main() -> None:
