@@ -49,7 +49,14 @@ class ControlClient:
 
     def get(self, path: str) -> Json:
         """The JSON object that `GET path` answers with."""
-        connection, response = self._call("GET", path, None)
+        return self._answer("GET", path, None)
+
+    def post(self, path: str, body: Json) -> Json:
+        """The JSON object that `POST path` answers with."""
+        return self._answer("POST", path, body)
+
+    def _answer(self, method: str, path: str, body: Json | None) -> Json:
+        connection, response = self._call(method, path, body)
         try:
             return _object(response.read())
         except (OSError, http.client.HTTPException) as error:

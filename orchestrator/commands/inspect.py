@@ -94,7 +94,7 @@ def ps(args: argparse.Namespace, session: Session) -> int:
         session.screen.models(rows)
         _warn(session, found["sandbox"])
     else:
-        _json(session, args.format, [render.row_json(row) for row in rows])
+        print_json(session, args.format, [render.row_json(row) for row in rows])
     return 0
 
 
@@ -117,7 +117,8 @@ def _select(rows: list[Json], names: list[str]) -> list[Json]:
     return [row for row in rows if not names or row["name"] in names]
 
 
-def _json(session: Session, form: str, rows: list[Json]) -> None:
+def print_json(session: Session, form: str, rows: list[Json]) -> None:
+    """Rows as `--format json` or `json-array` wants them."""
     if form == "json-array":
         session.screen.json(rows)
     else:
@@ -134,7 +135,7 @@ def ls(args: argparse.Namespace, session: Session) -> int:
         cells = [(row["name"], row["id"], row["url"], row["directory"], row["status"]) for row in rows]
         session.screen.table(("NAME", "ID", "URL", "DIRECTORY", "STATUS"), cells)
     else:
-        _json(session, args.format, rows)
+        print_json(session, args.format, rows)
     return 0
 
 

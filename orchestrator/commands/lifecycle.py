@@ -124,7 +124,7 @@ def _bring_up(
     try:
         if session.screen.interactive:  # a model answers as soon as it is ready, however long the others take
             session.screen.line(f"gateway: {control.get('/api/models')['sandbox']['url']}")
-        return control, _settle(session, control, "/api/up", request, names)
+        return control, settle(session, control, "/api/up", request, names)
     except SandboxError:
         if started:
             for _ in _down_events(control, 0.0, volumes=False):
@@ -133,7 +133,7 @@ def _bring_up(
         raise
 
 
-def _settle(session: Session, control: ControlClient, path: str, body: Json, names: Sequence[str]) -> Json:
+def settle(session: Session, control: ControlClient, path: str, body: Json, names: Sequence[str]) -> Json:
     """Show events until all models have settled; control's last line, with the events that were shown as "seen"."""
     from orchestrator.live import progress
 
@@ -240,5 +240,5 @@ def _interrupted(session: Session, place: folders.Folders) -> int:
 def reload(args: argparse.Namespace, session: Session) -> int:
     control = session.connect()
     names = args.models or [row["name"] for row in control.get("/api/models")["models"]]
-    settled = _settle(session, control, "/api/reload", {"models": args.models}, names)
+    settled = settle(session, control, "/api/reload", {"models": args.models}, names)
     return EXIT_FAILURE if settled.get("failed") else 0
