@@ -17,7 +17,8 @@ STATES: tuple[State, ...] = get_args(State)
 # draining: being stopped, finishing what it has.
 # stopped: gone.
 # A model without a replica is gone the moment that it is stopped, so stopped may follow everything; and it comes back
-# (replicas: 0 was taken out again, `up` while it was still being stopped) as whatever it is by then.
+# (replicas: 0 was taken out again, `up` while it was still being stopped) as whatever it is by then: what was not yet
+# told to stop answers at once.
 TABLE: dict[State, frozenset[State]] = {
     "pending": frozenset({"building", "loading", "running", "degraded", "failed", "draining", "stopped"}),
     "building": frozenset({"pending", "loading", "running", "degraded", "failed", "draining", "stopped"}),
@@ -25,7 +26,7 @@ TABLE: dict[State, frozenset[State]] = {
     "running": frozenset({"pending", "building", "loading", "degraded", "failed", "draining", "stopped"}),
     "degraded": frozenset({"pending", "building", "loading", "running", "failed", "draining", "stopped"}),
     "failed": frozenset({"pending", "building", "loading", "running", "degraded", "draining", "stopped"}),
-    "draining": frozenset({"pending", "building", "loading", "failed", "stopped"}),
+    "draining": frozenset({"pending", "building", "loading", "running", "degraded", "failed", "stopped"}),
     "stopped": frozenset({"pending", "building", "loading", "running", "degraded", "failed", "draining"}),
 }
 

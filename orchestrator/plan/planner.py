@@ -5,12 +5,14 @@ The rules, in order; the same numbers stand in the code:
 1. The environment of the wanted lock hash is built once; a failed one is left until something changes.
 2. A replica whose agent died is revived where its runtime can (the workers live on), else removed.
 3. Each index below `replicas` has one replica of the wanted hash ("fresh"); one that fails is retried with back-off.
+   Of two (an earlier control left them) the one that serves counts.
 4. Each connected replica, fresh or still serving, gets the newest generation that is not known to fail on it (one
    that changed the requirements is for fresh replicas only). A candidate for an older one is killed for it, but not
-   more than twice in a row, so that fast saves still land.
+   more than twice in a row, so that fast saves still land: what was let finish is served until the newer one is.
 5. The gateways are sent to the fresh replicas once all of them are ready (the first ready one, where nothing answers
    yet; those that are ready, where `load_timeout` has passed), else to the newest generation on the replicas that
-   serve now. They never go back to an older generation while the newer one answers.
+   serve now. They never go back to an older generation while the newer one answers, and a replica too many serves
+   until another one does.
 6. Workers that no gateway is sent to, and that nothing waits for, are retired; replicas likewise are stopped.
 7. Limits that changed are sent to the workers that run.
 """
@@ -72,13 +74,19 @@ class _Planner:
         living = _living(observed)
         self.dead = [each for each in living if each.state == "dead"]
         alive = [each for each in living if each.state != "dead"]
-        self.fresh = [
-            each for each in alive if each.replica_hash == desired.replica_hash and each.index < desired.replicas
-        ]
+        routed = observed.routed
+        self.routed_to = {incarnation for incarnation, _ in routed.upstreams} if routed is not None else set()
+        self.fresh = self.one_for_each_index(alive)
         self.stale = [each for each in alive if each not in self.fresh]
         self.orphaned = [each for each in self.dead if each.revivable]  # their workers may well serve on
-        routed = observed.routed
         self.serving = [each for each in alive if routed is not None and each.replica_hash == routed.replica_hash]
+
+    def one_for_each_index(self, alive: list[ReplicaObserved]) -> list[ReplicaObserved]:
+        found: dict[int, ReplicaObserved] = {}
+        for each in sorted(alive, key=lambda each: each.incarnation not in self.routed_to):
+            if each.replica_hash == self.desired.replica_hash and each.index < self.desired.replicas:
+                found.setdefault(each.index, each)
+        return [each for each in alive if each is found.get(each.index)]
 
     def actions(self) -> Iterator[Action]:
         yield from self.environment()
@@ -110,11 +118,18 @@ class _Planner:
 
     def revive(self) -> Iterator[Action]:  # 2
         for replica in self.dead:
-            useful = replica.index < self.desired.replicas or replica in self.serving
-            if not (replica.revivable and useful):
+            answers = replica.incarnation in self.routed_to
+            if not replica.revivable or not (replica.index < self.desired.replicas or answers):
                 yield Stop(replica.incarnation, "its agent ended")
+            elif self.desired.replicas == 0 or self.has_to_be_built(replica):
+                continue  # it leaves the route first; it is started in an environment that is built first
             elif not self.waits(f"start:{replica.index}"):
                 yield Revive(replica.incarnation, "its agent ended")
+
+    def has_to_be_built(self, replica: ReplicaObserved) -> bool:
+        """Whether the replica runs in the wanted environment, which an earlier control built and this one did not."""
+        known = self.observed.environments.get(self.desired.lock_hash)
+        return replica.replica_hash == self.desired.replica_hash and known in {None, "building"}
 
     def start(self) -> Iterator[Action]:  # 3
         if self.observed.environments.get(self.desired.lock_hash) != "ready" or self.observed.blocked:
@@ -131,7 +146,7 @@ class _Planner:
 
     def load(self) -> Iterator[Action]:  # 4
         superseded = self.observed.superseded
-        for replica in [*self.fresh, *(each for each in self.serving if each not in self.fresh)]:
+        for replica in [*self.fresh, *(each for each in self.serving if each in self.stale and self.serves_on(each))]:
             wanted = self.target(replica.replica_hash)
             if replica.state != "up" or wanted is None:
                 continue
@@ -149,6 +164,11 @@ class _Planner:
                 yield Kill(replica.incarnation, worker.generation, worker.attempt, f"g{wanted.number} is newer")
             yield Load(replica.incarnation, wanted.number, self.why(replica, wanted))
 
+    def serves_on(self, replica: ReplicaObserved) -> bool:
+        """Whether a stale replica stays until others answer."""
+        elsewhere = replica.replica_hash != self.desired.replica_hash
+        return self.desired.replicas > 0 and (elsewhere or replica.incarnation in self.routed_to)
+
     def why(self, replica: ReplicaObserved, wanted: Generation) -> str:
         routed = self.observed.routed
         if routed is None:
@@ -160,33 +180,58 @@ class _Planner:
         return ", ".join(wanted.changed[:3]) + (" …" if len(wanted.changed) > 3 else "") or "asked for"
 
     def swap(self) -> Swap | None:  # 5
-        fresh = self.target(self.desired.replica_hash)
-        routed = self.observed.routed
-        if fresh is not None:
-            there = [*self.fresh, *(each for each in self.orphaned if each.replica_hash == self.desired.replica_hash)]
-            ready = _ready(there, fresh.number)
-            if ready and self.may_swap(fresh, self.desired.replica_hash, self.fresh, ready, self.desired.replicas):
-                return self.swap_unless_done(fresh.number, self.desired.replica_hash, ready)
+        wish, routed = self.desired.replica_hash, self.observed.routed
+        found = self.newest(self.wanted_and_there(), wish, self.desired.replicas)
+        if found is not None:
+            return self.swap_unless_done(found[0], wish, found[1])
         if routed is None:
             return None
-        current = self.target(routed.replica_hash)
-        if current is not None and current.number > routed.generation:
-            ready = _ready(self.serving, current.number)
-            if ready and self.may_swap(current, routed.replica_hash, self.serving, ready, len(self.serving)):
-                return self.swap_unless_done(current.number, routed.replica_hash, ready)
+        found = self.newest(self.serving, routed.replica_hash, len(self.serving))
+        if found is not None and found[0] > routed.generation:
+            return self.swap_unless_done(found[0], routed.replica_hash, found[1])
         return self.swap_unless_done(routed.generation, routed.replica_hash, self.still_ready(routed))
 
-    def still_ready(self, routed: Routed) -> frozenset[tuple[str, int]]:
-        scaled_to = self.desired.replicas
-        replicas = [
-            each for each in self.serving if each.index < scaled_to or each.replica_hash != self.desired.replica_hash
+    def wanted_and_there(self) -> list[ReplicaObserved]:
+        """Fresh replicas, and those with a dead agent that will be once it is back: their workers serve meanwhile."""
+        taken = {each.index for each in self.fresh}
+        returning = [
+            each
+            for each in self.orphaned
+            if each.replica_hash == self.desired.replica_hash
+            and each.index < self.desired.replicas
+            and each.index not in taken
         ]
-        dead = [each for each in self.dead if each.revivable and each.replica_hash == routed.replica_hash]
-        return _ready([*replicas, *dead], routed.generation)
+        return [*self.fresh, *returning]
+
+    def newest(
+        self, replicas: list[ReplicaObserved], replica_hash: str, complete: int
+    ) -> tuple[int, frozenset[tuple[str, int]]] | None:
+        """The newest generation that gateways may be sent to on these replicas, and its workers.
+
+        That is what they should run, or a newer one than is routed that was let finish though a newer was wanted.
+        """
+        wanted, routed = self.target(replica_hash), self.observed.routed
+        numbers = {wanted.number} if wanted is not None else set()
+        before = routed.generation if routed is not None else 0
+        numbers |= {each.generation for replica in replicas for each in replica.workers if each.generation > before}
+        for number in sorted(numbers, reverse=True):
+            ready = _ready(replicas, number)
+            if ready and self.may_swap(number, replica_hash, replicas, ready, complete):
+                return number, ready
+        return None
+
+    def still_ready(self, routed: Routed) -> frozenset[tuple[str, int]]:
+        if self.desired.replicas == 0:
+            return frozenset()
+        kept = frozenset[tuple[str, int]]()
+        if routed.replica_hash == self.desired.replica_hash:
+            kept = _ready(self.wanted_and_there(), routed.generation)
+        orphaned = [each for each in self.orphaned if each.replica_hash == routed.replica_hash]
+        return kept or _ready([*self.serving, *orphaned], routed.generation)
 
     def may_swap(
         self,
-        wanted: Generation,
+        number: int,
         replica_hash: str,
         replicas: list[ReplicaObserved],
         ready: frozenset[tuple[str, int]],
@@ -195,13 +240,13 @@ class _Planner:
         routed = self.observed.routed
         if routed is None or not routed.upstreams:
             return True
-        if (routed.generation, routed.replica_hash) == (wanted.number, replica_hash):
+        if (routed.generation, routed.replica_hash) == (number, replica_hash):
             return True  # a laggard or a respawned worker joins, or one has left
-        if wanted.number < routed.generation and replica_hash == routed.replica_hash:
+        if number < routed.generation and replica_hash == routed.replica_hash:
             return False
         if len(ready) >= complete:
             return True
-        since = [each.since for replica in replicas for each in replica.workers if each.generation == wanted.number]
+        since = [each.since for replica in replicas for each in replica.workers if each.generation == number]
         deadline = max(since, default=self.now) + self.desired.load_timeout
         if self.now >= deadline:
             return True
@@ -222,7 +267,9 @@ class _Planner:
         routed = self.observed.routed
         done = routed is None or (routed.replica_hash == self.desired.replica_hash and bool(routed.upstreams))
         for replica in self.stale:
-            too_many = replica.replica_hash == self.desired.replica_hash  # and out of the route: swap saw to that
+            too_many = replica.replica_hash == self.desired.replica_hash or self.desired.replicas == 0
+            if replica.incarnation in self.routed_to:
+                continue
             if done or too_many or replica not in self.serving:
                 yield Stop(replica.incarnation, "replaced" if routed else "its specification changed")
         for replica in [*self.fresh, *(each for each in self.serving if each in self.stale and not done)]:
@@ -237,7 +284,14 @@ class _Planner:
             return False
         if (replica.incarnation, worker.attempt) in routed.upstreams and worker.generation == routed.generation:
             return False
+        if worker.generation > routed.generation and self.loads(worker.generation):
+            return False  # what was let finish lands once it is ready everywhere
         return wanted is None or worker.generation != wanted.number
+
+    def loads(self, generation: int) -> bool:
+        """Whether a worker of a generation is still loading somewhere."""
+        workers = [worker for replica in self.observed.replicas for worker in replica.workers]
+        return any((each.generation, each.state) == (generation, "loading") for each in workers)
 
     def configure(self) -> Iterator[Action]:  # 7
         for replica in self.fresh:

@@ -43,7 +43,7 @@ def status(
         return Status("running" if ready else "failed", ORPHAN)
     if ready:
         return _answering(desired, observed, problem, ready)
-    if problem is not None and not _in_progress(observed, problem):
+    if problem is not None and desired.replicas and not _in_progress(observed, problem):
         return Status("failed", problem.line_for_people, problem)
     return _coming(desired, observed, problem)
 

@@ -17,10 +17,14 @@ def test_staying_is_legal(state: State) -> None:
     assert move(state, state) == state
 
 
-def test_what_was_let_go_of_does_not_answer_again_before_it_was_loaded() -> None:
-    for state in ("running", "degraded"):
-        with pytest.raises(IllegalMove):
-            move("draining", state)
+def test_an_unknown_move_is_refused() -> None:
+    with pytest.raises(IllegalMove):
+        move("stopped", "gone")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("state", ["running", "degraded"])
+def test_what_is_wanted_again_before_it_was_told_to_stop_answers_at_once(state: State) -> None:
+    assert move("draining", state) == state
 
 
 def test_every_state_is_reached_and_left() -> None:

@@ -250,6 +250,70 @@ CASES = {
         ),
         [],
     ),
+    "what was let finish is served until the newer one is": (
+        WISH,
+        seen(
+            wanted=Generation("m", 3, "c3", "tree-3"),
+            good=G1,
+            routed=routed(1, ("a", 1)),
+            superseded=2,
+            replicas=(replica("a", worker(1), worker(2, 2), worker(3, 3, "loading")),),
+        ),
+        ["swap to g2 on a-2: ready"],
+    ),
+    "even where the newer one is rejected and nothing answered before": (
+        WISH,
+        seen(
+            wanted=Generation("m", 3, "c3", "tree-3"),
+            rejected={(3, NEW): BROKEN},
+            replicas=(replica("a", worker(2, 2)),),
+        ),
+        ["swap to g2 on a-2: ready"],
+    ),
+    "what was let finish waits until it is ready everywhere": (
+        replace(WISH, replicas=2),
+        seen(
+            wanted=Generation("m", 3, "c3", "tree-3"),
+            good=G1,
+            routed=routed(1, ("a", 1), ("b", 1)),
+            superseded=2,
+            replicas=(
+                replica("a", worker(1), worker(2, 2), worker(3, 3, "loading", since=99.0)),
+                replica("b", worker(1), worker(2, 2, "loading", since=99.0), index=1),
+            ),
+        ),
+        [],
+    ),
+    "a replica too many serves until another one does": (
+        WISH,
+        seen(good=G1, routed=routed(1, ("b", 1)), replicas=(replica("b", worker(1), index=1),)),
+        ["start replica 0: its specification changed"],
+    ),
+    "none of any specification stays where no replica is wanted": (
+        replace(WISH, replicas=0),
+        seen(good=G1, routed=routed(1, ("a", 1), hash_=OLD), replicas=(replica("a", worker(1), hash_=OLD),)),
+        ["swap to g1 on nothing: a worker ended"],
+    ),
+    "and is stopped once it is out of the route": (
+        replace(WISH, replicas=0),
+        seen(good=G1, routed=routed(1, hash_=OLD), replicas=(replica("a", worker(1), hash_=OLD),)),
+        ["stop a: replaced"],
+    ),
+    "a dead agent's workers leave the route before they are ended": (
+        replace(WISH, replicas=0),
+        seen(replicas=(replica("a", worker(1), state="dead"),), **SERVING_G1),
+        ["swap to g1 on nothing: a worker ended"],
+    ),
+    "a dead agent is revived once its environment is at hand again": (
+        WISH,
+        seen(environments={}, replicas=(replica("a", worker(1), state="dead"),), **SERVING_G1),
+        ["build lock: no environment for these requirements yet"],
+    ),
+    "of two replicas in one place the one that serves stays": (
+        WISH,
+        seen(good=G1, routed=routed(1, ("b", 1)), replicas=(replica("a"), replica("b", worker(1)))),
+        ["stop a: replaced"],
+    ),
     "an unwanted model is stopped": (None, seen(replicas=(replica("a", worker(1)),)), ["stop a: no longer wanted"]),
 }
 

@@ -1,0 +1,498 @@
+"""One model, its control's facts and a pretend machine, with a clock of its own: what the planner decides is done as
+control does it, what follows of that is a pending event, and nothing happens before it is asked for.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal, assert_never
+
+from orchestrator.plan import backoff
+from orchestrator.plan.actions import Action, Build, Configure, Kill, Load, Retire, Revive, Start, Stop, Swap, describe
+from orchestrator.plan.lifecycle import move
+from orchestrator.plan.observed import (
+    EnvironmentState,
+    ModelObserved,
+    Problem,
+    ReplicaObserved,
+    ReplicaState,
+    Routed,
+    WorkerObserved,
+    WorkerState,
+)
+from orchestrator.plan.planner import plan
+from orchestrator.plan.status import Status, status
+from orchestrator.plan.types import Generation, ModelDesired, ReloadPolicy, Serving
+
+# How a content fares. tied: it loads only with the packages that were wanted when it was saved.
+Fate = Literal["good", "broken", "hang", "tied"]
+
+# A plan, and all that follows of it at once, is over within so many looks, however many replicas there are.
+MOST_LOOKS = 12
+
+WISH = ModelDesired(
+    name="m",
+    path="/m",
+    runtime="process",
+    lock_hash="lock-1",
+    replica_hash="1:lock-1-a",
+    load_timeout=20.0,
+    reload=ReloadPolicy(max_draining=3),
+)
+
+
+@dataclass(slots=True)
+class Worker:
+    """As control has it. gone: it ended while nobody could tell control."""
+
+    generation: Generation
+    attempt: int
+    state: WorkerState
+    since: float
+    killed: bool = False
+    gone: bool = False
+
+
+@dataclass(slots=True)
+class Replica:
+    """One incarnation. born: the lock hash that it was started with; remembered: by this control.
+    doomed: its agent was told to end.
+    """
+
+    incarnation: str
+    index: int
+    replica_hash: str
+    born: str
+    state: ReplicaState = "starting"
+    agent: bool = True
+    doomed: bool = False
+    remembered: bool = True
+    active: int | None = None
+    serving: Serving | None = None
+    workers: dict[int, Worker] = field(default_factory=dict)
+    attempts: int = 0
+    unseen: dict[int, Worker] = field(default_factory=dict)  # what lives on of a dead agent, as a new control finds it
+
+
+@dataclass(slots=True)
+class World:
+    """revivable: whether workers outlive their agent. unbuildable: lock hashes. fates: by content."""
+
+    revivable: bool = True
+    now: float = 1000.0
+    wish: ModelDesired = WISH
+    wanted: Generation | None = None
+    good: Generation | None = None
+    routed: Routed | None = None
+    replicas: dict[str, Replica] = field(default_factory=dict)
+    environments: dict[str, EnvironmentState] = field(default_factory=dict)
+    rejected: dict[tuple[int, str], Problem] = field(default_factory=dict)
+    trouble: dict[str, Problem] = field(default_factory=dict)
+    failures: dict[str, tuple[int, float]] = field(default_factory=dict)
+    retry_at: dict[str, float] = field(default_factory=dict)
+    halted: set[tuple[str, int]] = field(default_factory=set)
+    superseded: int = 0
+    status: Status = field(default_factory=lambda: Status("pending"))
+    unbuildable: set[str] = field(default_factory=set)
+    fates: dict[str, tuple[Fate, str]] = field(default_factory=dict)
+    generations: dict[int, Generation] = field(default_factory=dict)
+    blamed: set[int] = field(default_factory=set)  # generations of which a worker was killed while it loaded
+    log: list[str] = field(default_factory=list)
+    numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    wake_at: float | None = None
+
+    # What control sees
+
+    @property
+    def desired(self) -> ModelDesired:
+        """As ModelState.resolve derives it."""
+        if self.wanted is None or self.wish.reload.mode != "replace":
+            return self.wish
+        return replace(self.wish, replica_hash=f"{self.wish.replica_hash}+g{self.wanted.number}")
+
+    def observe(self) -> ModelObserved:
+        return ModelObserved(
+            wanted=self.wanted,
+            good=self.good,
+            routed=self.routed,
+            replicas=tuple(self._seen(each) for each in self.replicas.values()),
+            environments=dict(self.environments),
+            rejected=dict(self.rejected),
+            retry_at=dict(self.retry_at),
+            halted=frozenset(self.halted),
+            superseded=self.superseded,
+        )
+
+    def _seen(self, replica: Replica) -> ReplicaObserved:
+        workers = tuple(
+            WorkerObserved(each.generation.number, each.attempt, each.state, each.since)
+            for each in replica.workers.values()
+            if not each.killed
+        )
+        return ReplicaObserved(
+            *(replica.incarnation, replica.index, replica.replica_hash, replica.state),
+            workers,
+            replica.serving,
+            self.revivable,
+        )
+
+    # Looks
+
+    def look(self, meanwhile: Callable[[], None] | None = None) -> bool:
+        """Plan once and do it; True where there was something to do. meanwhile: happens while gateways confirm."""
+        made = plan(self.desired, self.observe(), self.now)
+        self.wake_at = made.wake_at
+        for action in made.actions:
+            self.log.append(f"{self.now:g} {describe(action)}")
+            self._execute(action, meanwhile)
+        self._publish()
+        return bool(made.actions)
+
+    def settle(self) -> None:
+        """Look until there is nothing to do, which must not take long: nothing else happens."""
+        for _ in range(MOST_LOOKS):
+            if not self.look():
+                return
+        raise AssertionError("the plan has no end")
+
+    def _publish(self) -> None:
+        problem = next((self.trouble[kind] for kind in ("build", "start") if kind in self.trouble), None)
+        found = status(self.desired, self.observe(), problem, stopping=False)
+        self.status = Status(move(self.status.state, found.state), found.reason, found.problem)
+
+    def _execute(self, action: Action, meanwhile: Callable[[], None] | None) -> None:
+        match action:
+            case Build(lock_hash, _):
+                assert lock_hash not in self.environments, "built twice"
+                self.environments[lock_hash] = "building"
+            case Start(index, _):
+                self._start(index)
+            case Revive(incarnation, _):
+                self._revive(self.replicas[incarnation])
+            case Load(incarnation, generation, _):
+                self._load(self.replicas[incarnation], generation)
+            case Kill(incarnation, generation, attempt, _):
+                self._kill(self.replicas[incarnation].workers[attempt], incarnation, generation)
+            case Swap(generation, replica_hash, upstreams, _):
+                self._swap(Routed(generation, replica_hash, upstreams), meanwhile)
+            case Retire(incarnation, generation, attempt, _):
+                self._retire(self.replicas[incarnation], generation, attempt)
+            case Configure(incarnation, _):
+                assert self.replicas[incarnation].state == "up"
+                self.replicas[incarnation].serving = self.desired.serving
+            case Stop(incarnation, _):
+                self._stop(self.replicas[incarnation])
+            case _:
+                assert_never(action)
+
+    def _start(self, index: int) -> None:
+        desired = self.desired
+        assert self.environments.get(desired.lock_hash) == "ready", "started without its environment"
+        twins = [
+            each
+            for each in self.replicas.values()
+            if (each.index, each.replica_hash) == (index, desired.replica_hash) and each.state != "stopping"
+        ]
+        assert not twins or not self.revivable, "a second replica in one place"
+        name = f"r{next(self.numbers)}"
+        self.replicas[name] = Replica(name, index, desired.replica_hash, desired.lock_hash)
+
+    def _revive(self, replica: Replica) -> None:
+        assert replica.state == "dead"
+        assert self.revivable
+        known = replica.remembered or replica.replica_hash == self.desired.replica_hash
+        if not known or self.environments.get(replica.born) != "ready":
+            assert not replica.remembered, "a replica that was started here cannot be revived"
+            replica.state = "stopping"
+            return
+        replica.state, replica.agent = "starting", True
+
+    def _load(self, replica: Replica, number: int) -> None:
+        assert replica.state == "up", "told to load and not connected"
+        generation = next(
+            (each for each in (self.wanted, self.good) if each is not None and each.number == number), None
+        )
+        assert generation is not None, f"g{number} is not at hand"
+        replica.attempts += 1
+        replica.workers[replica.attempts] = Worker(generation, replica.attempts, "loading", self.now)
+        replica.serving = self.desired.serving
+        living = [each for each in replica.workers.values() if not each.killed]
+        assert len(living) <= self.desired.reload.max_draining + 2, "too many workers at once"
+
+    def _kill(self, worker: Worker, incarnation: str, number: int) -> None:
+        assert worker.generation.number == number
+        assert worker.state == "loading", "killed although it answered"
+        assert not self._is_routed(incarnation, worker.attempt)
+        worker.killed = True
+        self.superseded += 1
+
+    def _retire(self, replica: Replica, number: int, attempt: int) -> None:
+        worker = replica.workers[attempt]
+        assert worker.generation.number == number
+        assert worker.state == "ready"
+        assert not self._is_routed(replica.incarnation, attempt), "retired while gateways are sent to it"
+        worker.state = "draining"
+
+    def _stop(self, replica: Replica) -> None:
+        assert replica.state != "stopping"
+        serving = [each.attempt for each in replica.workers.values() if each.state == "ready" and not each.gone]
+        assert not any(self._is_routed(replica.incarnation, each) for each in serving), "stopped while it serves"
+        replica.state = "stopping"
+
+    def _is_routed(self, incarnation: str, attempt: int) -> bool:
+        return self.routed is not None and (incarnation, attempt) in self.routed.upstreams
+
+    def _swap(self, routed: Routed, meanwhile: Callable[[], None] | None) -> None:
+        before = self.routed
+        kept = [] if before is None else self.answering(before)
+        if before is not None and routed.generation < before.generation:
+            assert not kept, "went back to an older generation while the newer one answered"
+        if kept and not routed.upstreams:
+            assert self.desired.replicas == 0, "emptied the route of workers that answer"
+        known = [each for each in (self.wanted, self.good) if each is not None]
+        for incarnation, attempt in routed.upstreams:
+            worker = self.replicas[incarnation].workers[attempt]
+            assert (worker.generation.number, worker.state) == (routed.generation, "ready"), "routed, and not ready"
+            self.replicas[incarnation].active = routed.generation
+            known.append(worker.generation)
+        if meanwhile is not None:
+            meanwhile()
+        self.routed = routed
+        new = before is None or (before.generation, before.replica_hash) != (routed.generation, routed.replica_hash)
+        if new:
+            self.superseded = 0
+            self.good = next(each for each in known if each.number == routed.generation)
+
+    def answering(self, routed: Routed | None) -> list[tuple[str, int]]:
+        """The upstreams of a route that are ready, as far as control can know."""
+        return [
+            (incarnation, attempt)
+            for incarnation, attempt in (routed.upstreams if routed is not None else ())
+            if incarnation in self.replicas
+            and self.replicas[incarnation].state != "stopping"
+            and attempt in self.replicas[incarnation].workers
+            and self.replicas[incarnation].workers[attempt].state == "ready"
+        ]
+
+    # What may follow
+
+    def pending(self) -> list[tuple[str, Callable[[], None]]]:
+        """Everything that is under way and may happen now, each with what it does."""
+        found: list[tuple[str, Callable[[], None]]] = [
+            (f"built {lock_hash}", lambda lock_hash=lock_hash: self._built(lock_hash))
+            for lock_hash, state in self.environments.items()
+            if state == "building"
+        ]
+        for replica in self.replicas.values():
+            found += self._pending_of(replica)
+        return found
+
+    def _pending_of(self, replica: Replica) -> list[tuple[str, Callable[[], None]]]:
+        name = replica.incarnation
+        if replica.state == "stopping":
+            return [(f"gone {name}", lambda: self._gone(replica))]
+        if replica.doomed and replica.state != "dead":
+            return [(f"ended {name}", lambda: self.end_agent(replica))]
+        if replica.state in {"starting", "lost"}:
+            return [(f"greeted {name}", lambda: self._greeted(replica))]
+        found: list[tuple[str, Callable[[], None]]] = []
+        for worker in replica.workers.values() if replica.state == "up" else ():
+            who = f"{name} g{worker.generation.number}-{worker.attempt}"
+            if worker.killed or worker.state == "draining":
+                found.append((f"exited {who}", lambda worker=worker: self._left(replica, worker)))
+            if worker.state == "loading" and (verdict := self._verdict(replica, worker)):
+                found.append((f"{verdict} {who}", lambda worker=worker: self._loaded(replica, worker)))
+        return found
+
+    def _verdict(self, replica: Replica, worker: Worker) -> str:
+        fate, lock = self.fates[worker.generation.content]
+        if fate == "hang":
+            return "failed" if self.now >= worker.since + self.desired.load_timeout else ""
+        return "ready" if fate == "good" or (fate == "tied" and lock == replica.born) else "failed"
+
+    def _built(self, lock_hash: str) -> None:
+        self.environments[lock_hash] = "failed" if lock_hash in self.unbuildable else "ready"
+        if lock_hash != self.desired.lock_hash:
+            return
+        if lock_hash in self.unbuildable:
+            self.trouble["build"] = Problem("build", "no matching distribution", phase="build", reference="build")
+        else:
+            self.trouble.pop("build", None)
+
+    def _greeted(self, replica: Replica) -> None:
+        replica.workers |= replica.unseen
+        replica.unseen = {}
+        for worker in [each for each in replica.workers.values() if each.gone]:
+            self._died(replica, worker, "unknown")
+        replica.state = "up"
+        self.trouble.pop("start", None)
+
+    def _loaded(self, replica: Replica, worker: Worker) -> None:
+        if self._verdict(replica, worker) == "ready":
+            worker.state = "ready"
+            self.retry_at.pop(f"load:{replica.incarnation}", None)
+        else:
+            self._failed(replica, worker)
+
+    def _left(self, replica: Replica, worker: Worker) -> None:
+        del replica.workers[worker.attempt]
+
+    def _failed(self, replica: Replica, worker: Worker) -> None:
+        del replica.workers[worker.attempt]
+        if worker.killed:
+            return
+        self.superseded = 0
+        number, routed = worker.generation.number, self.routed
+        here = None if routed is None else (routed.generation, routed.replica_hash)
+        if routed is not None and here == (number, replica.replica_hash) and routed.upstreams:
+            self._failure(f"load:{replica.incarnation}")
+        else:
+            self.rejected[(number, replica.replica_hash)] = Problem("ImportError", "as asked", "main.py", 1)
+
+    def _died(self, replica: Replica, worker: Worker, cause: str) -> None:
+        if worker.killed or worker.state == "draining" or replica.state == "stopping":
+            del replica.workers[worker.attempt]
+        elif worker.state == "loading":
+            if cause == "unknown":
+                del replica.workers[worker.attempt]
+            else:
+                self.blamed.add(worker.generation.number)
+                self._failed(replica, worker)
+        else:
+            del replica.workers[worker.attempt]
+            comes_back = self.desired.restart == "always" or cause != "exit 0"
+            if not comes_back:
+                self.halted.add((replica.incarnation, worker.generation.number))
+            self._failure(f"load:{replica.incarnation}")
+
+    def _gone(self, replica: Replica) -> None:
+        del self.replicas[replica.incarnation]
+        self.halted = {each for each in self.halted if each[0] != replica.incarnation}
+
+    def _failure(self, key: str) -> None:
+        count, last = self.failures.get(key, (0, self.now))
+        count = 1 if self.now - last > backoff.FORGET_AFTER else count + 1
+        self.failures[key] = (count, self.now)
+        self.retry_at[key] = self.now + backoff.delay(count)
+
+    # What people and the world do
+
+    def save(self, fate: Fate, *, changed: str = "main.py") -> None:
+        """An edit is a generation."""
+        number = len(self.generations) + 1
+        self.fates[f"c{number}"] = (fate, self.wish.lock_hash)
+        self._generation(f"c{number}", changed)
+
+    def _generation(self, content: str, changed: str) -> None:
+        number = len(self.generations) + 1
+        self.wanted = Generation("m", number, content, f"tree-{number}", changed=(changed,))
+        self.generations[number] = self.wanted
+
+    def go_back(self, number: int) -> None:
+        """An earlier content again."""
+        self._generation(self.generations[number].content, "main.py")
+
+    def want(self, wish: ModelDesired) -> None:
+        """As Model.want."""
+        if wish.replica_hash != self.wish.replica_hash:
+            self.trouble.clear()
+        if wish.lock_hash != self.wish.lock_hash and self.environments.get(wish.lock_hash) != "building":
+            self.environments.pop(wish.lock_hash, None)
+        self.wish = wish
+
+    def reload(self) -> None:
+        """As Model.reload: what failed is forgotten, and the same content is a new generation."""
+        self.rejected.clear()
+        self.failures.clear()
+        self.retry_at.clear()
+        self.halted.clear()
+        self.trouble.clear()
+        self.environments = {key: state for key, state in self.environments.items() if state != "failed"}
+        if self.wanted is not None:
+            self._generation(self.wanted.content, "main.py")
+
+    def end_worker(self, replica: Replica, worker: Worker, cause: str) -> None:
+        """A worker ends by itself; control hears of it where its agent is there to tell."""
+        if replica.state in {"up", "stopping"}:
+            self._died(replica, worker, cause)
+        else:
+            worker.gone = True
+
+    def end_agent(self, replica: Replica) -> None:
+        """An agent dies, its workers with it where the runtime is of that kind (or it was told to end)."""
+        replica.agent = False
+        if replica.state == "stopping":
+            return
+        replica.state = "dead"
+        if not self.revivable:
+            replica.workers.clear()
+        elif replica.doomed:
+            for worker in replica.workers.values():
+                worker.gone = True
+        replica.doomed = False
+        self._failure(f"start:{replica.index}")
+
+    def fail_start(self, replica: Replica) -> None:
+        """A start fails: its agent does not come."""
+        self.trouble["start"] = Problem("start", "no agent", phase="start", reference="start")
+        self._failure(f"start:{replica.index}")
+        self._stop(replica)
+
+    def restart_control(self) -> None:
+        """As Model.adopt: what is not with agents or on disk is forgotten."""
+        self.environments = {}
+        self.rejected, self.trouble, self.failures, self.retry_at = {}, {}, {}, {}
+        self.halted, self.superseded = set(), 0
+        for replica in self.replicas.values():
+            if replica.state == "stopping":
+                replica.doomed = True
+            replica.remembered = False
+            replica.state = "up" if replica.agent else "dead"
+            for worker in list(replica.workers.values()):
+                if worker.gone or worker.killed:
+                    del replica.workers[worker.attempt]
+                elif replica.doomed:
+                    worker.state = "draining"
+                else:
+                    worker.since = self.now
+            if replica.state == "dead":
+                replica.unseen, replica.workers = {**replica.unseen, **replica.workers}, {}
+        self._recall()
+
+    def _recall(self) -> None:
+        active = [
+            (worker.generation.number, replica.replica_hash, (replica.incarnation, worker.attempt))
+            for replica in self.replicas.values()
+            for worker in replica.workers.values()
+            if worker.state == "ready" and worker.generation.number == replica.active
+        ]
+        self.routed = self.good = None
+        if active:
+            number, replica_hash, _ = max(active, key=lambda each: each[0])
+            upstreams = frozenset(who for n, h, who in active if (n, h) == (number, replica_hash))
+            self.routed, self.good = Routed(number, replica_hash, upstreams), self.generations[number]
+        self.status = Status("pending")
+        self._publish()
+
+    def run_out(self) -> None:
+        """Let everything happen that is under way, and time pass, until nothing is."""
+        for _ in range(400):
+            self.settle()
+            if events := self.pending():
+                name, event = events[0]
+                self.log.append(f"{self.now:g} {name}")
+                event()
+                continue
+            times = [self.wake_at] if self.wake_at is not None else []
+            times += [
+                worker.since + self.desired.load_timeout
+                for replica in self.replicas.values()
+                for worker in replica.workers.values()
+                if worker.state == "loading" and replica.state == "up" and not worker.killed
+            ]
+            if not times:
+                return
+            self.now = max(self.now, min(times))
+        raise AssertionError("it never comes to rest")
