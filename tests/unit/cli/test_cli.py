@@ -25,9 +25,10 @@ def options(parser):
     return [each for each in parser._actions if not isinstance(each, argparse._HelpAction | argparse._SubParsersAction)]
 
 
-@pytest.mark.parametrize("words", [["ps"], ["logs"], ["events"], ["ls"], ["version"], ["--help"]])
+@pytest.mark.parametrize("words", [["ps"], ["logs"], ["events"], ["ls"], ["generations", "x"], ["version"], ["--help"]])
 def test_a_thin_command_imports_nothing_but_the_standard_library(words, control, tmp_path):
     control.answers |= {("GET", "/api/logs"): [], ("GET", "/api/events"): []}
+    control.answers["GET", "/api/generations"] = {"generations": []}
     code = (
         "import sys\nfrom orchestrator.cli import main\n"
         "try:\n    code = main(sys.argv[1:])\nexcept SystemExit as end:\n    code = end.code\n"
