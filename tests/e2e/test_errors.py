@@ -355,6 +355,21 @@ def test_a_control_that_does_not_come_back_is_told_with_its_log(project: Sandbox
         os.kill(keeper["pid"], signal.SIGCONT)
 
 
+@meets("no-generation", "not-live")
+def test_a_generation_that_is_not_there_is_neither_gone_back_to_nor_waited_for(zoo: Sandbox) -> None:
+    check(zoo.cli("rollback", "one", "9", code=None), "no-generation", "generation 9", "sandbox generations one")
+    check(zoo.cli("rollback", "one", code=None), "no-generation", "no other content")
+    late = zoo.cli("wait", "one", "--generation", "9", "--timeout", "0.1", code=None)
+    check(late, "not-live", "g9 does not answer after 0.1 s", "the newest is g1")
+    assert zoo.call("one", {"x": 3}).prediction == 3
+
+
+@meets("unknown-model", "no-main")
+def test_what_cannot_be_waited_for_is_named(zoo: Sandbox) -> None:
+    check(zoo.cli("wait", "onw", code=None), "unknown-model", "did you mean one?")
+    check(zoo.cli("wait", "nomain", code=None), "no-main", "no main.py", code=EXIT_FAILURE)
+
+
 @meets("interrupted")
 def test_an_interrupted_up_d_says_what_goes_on(project: Sandbox) -> None:
     project.model("one", f"{ANSWER}def load():\n    import threading; threading.Event().wait()\n")
