@@ -173,6 +173,20 @@ async def test_a_rollback_outlives_control_but_not_a_down(control: Control) -> N
     assert control.code(4) == OTHER
 
 
+async def test_a_rollback_outlives_a_reboot(control: Control) -> None:
+    await edited(control)
+    await control.history.roll_back("hello", None)
+    await control.end()
+    engine = control.bench.runtime.engine
+    for agent in engine.agents.values():
+        await agent.end()
+    engine.agents.clear()
+    engine.records.clear()
+    await control.begin()
+    assert await control.live(3) == 3
+    assert control.code(3) == GOOD
+
+
 async def test_a_rollback_that_does_not_run_any_more_changes_nothing(control: Control) -> None:
     await control.live()
     await control.save(BROKEN)
