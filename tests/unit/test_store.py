@@ -1,5 +1,6 @@
 """What the project remembers, over restarts and from many threads."""
 
+import os
 import sqlite3
 import threading
 
@@ -45,7 +46,9 @@ def test_numbers_are_given_once_per_model_over_restarts_and_threads(path):
 
 
 def test_a_generation_is_remembered_as_it_was(path, store):
-    wanted = row(3, config={"entry": "main:A"}, changed=("main.py", "data/ö"), created=5.0, pinned=True)
+    wanted = row(
+        3, config={"entry": "main:A"}, changed=("main.py", "data/ö"), created=5.0, pinned=True, origin=1, directory="d"
+    )
     store.add_generation(wanted)
     again = Store(path)
     assert again.generation("hello", 3) == wanted
@@ -117,6 +120,24 @@ def test_a_damaged_file_is_said_with_what_to_do(path, store):
     assert caught.value.reference == "store"
     assert path in str(caught.value)
     assert "move the file away" in caught.value.hint
+
+
+def test_a_file_of_the_first_format_keeps_its_generations(path):
+    os.makedirs(os.path.dirname(path))
+    connection = sqlite3.connect(path)
+    connection.executescript(f"{store_module.MIGRATIONS[0]} PRAGMA user_version = 1;")
+    old = ("hello", 1, "c" * 64, "", "tree-1", "{}", "[]", 5.0, "active", 1)
+    connection.execute("INSERT INTO generations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", old)
+    connection.commit()
+    connection.close()
+    upgraded = Store(path)
+    wanted = row(1, created=5.0, state="active", pinned=True)
+    assert upgraded.generation("hello", 1) == wanted
+    upgraded.add_generation(row(2, origin=1, directory="d" * 64))
+    upgraded.follow_directory("hello")
+    found = upgraded.generation("hello", 2)
+    assert (found.origin, found.directory) == (1, "")
+    upgraded.close()
 
 
 def test_a_newer_format_is_refused(path, store):
