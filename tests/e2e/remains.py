@@ -84,9 +84,10 @@ def remove(root: Path, sandbox_id: str, *, docker: bool) -> None:
             subprocess.run(["docker", "rm", "-f", name], check=False, capture_output=True)
         for name in _docker(sandbox_id, "network", "ls", "--format", "{{.Name}}"):
             subprocess.run(["docker", "network", "rm", name], check=False, capture_output=True)
-    for path in reversed(cgroups(sandbox_id)):
-        with contextlib.suppress(OSError):
-            os.rmdir(path)
+    for group in cgroups(sandbox_id):
+        for path, _, _ in os.walk(group, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
 
 
 def containers(sandbox_id: str, model: str) -> list[str]:
