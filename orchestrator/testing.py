@@ -11,8 +11,9 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from orchestrator.errors import BuildError, RuntimeFailure, SandboxError
@@ -44,8 +45,9 @@ class FakeAgent:
     `# syntax` and `# import` fail with that error, `# hang` never becomes ready, everything else is ready at once.
     """
 
-    def __init__(self, place: ReplicaPlace) -> None:
+    def __init__(self, place: ReplicaPlace, on_exit: Callable[[], None]) -> None:
         self.place = place
+        self._on_exit = on_exit
         self.workers: dict[int, dict[str, Any]] = {}
         self.active: int | None = None
         self.received: list[dict[str, Any]] = []
@@ -66,6 +68,10 @@ class FakeAgent:
         for writer, ended in list(self._serving.items()):
             writer.transport.abort()
             await ended.wait()
+
+    async def _end_as_told(self) -> None:
+        self._on_exit()
+        await self.end()
 
     def tell(self, message: Mapping[str, Any]) -> None:
         if self._writer is not None and not self._writer.is_closing():
@@ -103,7 +109,7 @@ class FakeAgent:
                 self._gone(message["attempt"], "killed" if message["type"] == "kill" else "exit 0")
             case "stop":
                 self.workers.clear()
-                self._ending = asyncio.create_task(self.end())
+                self._ending = asyncio.create_task(self._end_as_told())
 
     def _load(self, message: Mapping[str, Any]) -> None:
         number, attempt = message["generation"], message["attempt"]
@@ -143,10 +149,15 @@ class FakeEngine:
 
     def kill_agent(self, incarnation: str) -> None:
         """An agent dies; whether its workers live on is the runtime's kind's business."""
-        self.records[incarnation] = replace(self.records[incarnation], alive=False)
         self._ending = asyncio.ensure_future(self.agents[incarnation].end())
-        for queue in self.listeners:
-            queue.put_nowait(ReplicaExit(incarnation, "signal 9"))
+        self.exited(incarnation, "signal 9")
+
+    def exited(self, incarnation: str, cause: str) -> None:
+        """Take note that an agent has ended, and tell whoever listens."""
+        if incarnation in self.records:
+            self.records[incarnation] = replace(self.records[incarnation], alive=False)
+            for queue in self.listeners:
+                queue.put_nowait(ReplicaExit(incarnation, cause))
 
 
 class FakeRuntime:
@@ -190,7 +201,8 @@ class FakeRuntime:
         known = self.engine.records.get(place.incarnation)
         if known is not None and known.alive:
             return known
-        agent = self.agents.setdefault(place.incarnation, FakeAgent(place))
+        ended = partial(self.engine.exited, place.incarnation, "exit 0")
+        agent = self.agents.setdefault(place.incarnation, FakeAgent(place, ended))
         if not self.revivable:
             agent.workers.clear()
         await agent.start()
@@ -215,6 +227,7 @@ class FakeRuntime:
         del grace
         agent = self.agents.pop(replica.incarnation, None)
         if agent is not None:
+            self.engine.exited(replica.incarnation, "signal 15")
             await agent.end()
         self.engine.records.pop(replica.incarnation, None)
         await asyncio.to_thread(shutil.rmtree, replica.folder, ignore_errors=True)

@@ -207,6 +207,8 @@ class Model:
             guest=self._world.guest,
         )
         replica = Replica(place, record.replica_hash, record=record, state="starting" if record.alive else "dead")
+        if desired.replica_hash == record.replica_hash.partition("+")[0]:  # see ModelState.resolve
+            replica.born = replace(desired, replica_hash=record.replica_hash)
         replica.not_enforced = record.not_enforced
         replica.last_attempt = _last_attempt(record.sockets)
         self.state.replicas[record.incarnation] = replica

@@ -204,7 +204,7 @@ class AnyLife(RuleBasedStateMachine):
         elif not works:
             assert world.status.state in {"degraded", "failed"}, f"told {world.status} of what does not work"
             assert world.status.problem is not None
-        if answered and not world.halted:
+        if answered and not world.halted and not world.given_up:
             assert upstreams, "what answered does not any more"
 
     def excused(self) -> bool:

@@ -88,6 +88,7 @@ class World:
     routed: Routed | None = None
     replicas: dict[str, Replica] = field(default_factory=dict)
     environments: dict[str, EnvironmentState] = field(default_factory=dict)
+    built: set[str] = field(default_factory=set)
     rejected: dict[tuple[int, str], Problem] = field(default_factory=dict)
     trouble: dict[str, Problem] = field(default_factory=dict)
     failures: dict[str, tuple[int, float]] = field(default_factory=dict)
@@ -102,6 +103,8 @@ class World:
     log: list[str] = field(default_factory=list)
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     wake_at: float | None = None
+    restarted: bool = False  # control, at least once
+    given_up: bool = False  # then a replica whose agent died may be: nobody knows how it was started
 
     # What control sees
 
@@ -203,8 +206,9 @@ class World:
         assert replica.state == "dead"
         assert self.revivable
         known = replica.remembered or replica.replica_hash == self.desired.replica_hash
-        if not known or self.environments.get(replica.born) != "ready":
-            assert not replica.remembered, "a replica that was started here cannot be revived"
+        if not known or replica.born not in self.built:
+            self.given_up = self.restarted
+            assert self.given_up, "a replica that was started here cannot be revived"
             replica.state = "stopping"
             return
         replica.state, replica.agent = "starting", True
@@ -314,6 +318,8 @@ class World:
 
     def _built(self, lock_hash: str) -> None:
         self.environments[lock_hash] = "failed" if lock_hash in self.unbuildable else "ready"
+        if lock_hash not in self.unbuildable:
+            self.built.add(lock_hash)
         if lock_hash != self.desired.lock_hash:
             return
         if lock_hash in self.unbuildable:
@@ -442,13 +448,13 @@ class World:
 
     def restart_control(self) -> None:
         """As Model.adopt: what is not with agents or on disk is forgotten."""
-        self.environments = {}
+        self.environments, self.built, self.restarted = {}, set(), True
         self.rejected, self.trouble, self.failures, self.retry_at = {}, {}, {}, {}
         self.halted, self.superseded = set(), 0
         for replica in self.replicas.values():
             if replica.state == "stopping":
                 replica.doomed = True
-            replica.remembered = False
+            replica.remembered = replica.replica_hash.partition("+")[0] == self.wish.replica_hash
             replica.state = "up" if replica.agent else "dead"
             for worker in list(replica.workers.values()):
                 if worker.gone or worker.killed:
