@@ -66,6 +66,8 @@ class Model:
             self.state.replace_cause = cause or "its specification"
             self.state.trouble.pop("build", None)
             self.state.trouble.pop("start", None)
+            if self.state.environments.get(desired.lock_hash) == "failed":
+                del self.state.environments[desired.lock_hash]  # it is tried once more, and told of, after any change
         if before is not None and before.lock_hash != desired.lock_hash:
             self.state.environments.pop(desired.lock_hash, None)
         self.wake()
@@ -167,11 +169,11 @@ class Model:
     async def roll_back(self, number: int | None) -> None:
         """Serve a kept content under a new number (None: the one before). Raises SandboxError."""
         while True:
+            held = self.source.held
             try:
                 return await self.source.roll_back(number)
             except TreesInUse:
-                used = len(self.state.generations_in_use())
-                await self.until(lambda state: len(state.generations_in_use()) < used)  # noqa: B023 - awaited here
+                await self.until(lambda _: self.source.held < held)  # noqa: B023 - awaited here
 
     # What was there before this control started
 

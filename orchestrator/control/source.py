@@ -29,6 +29,11 @@ class Source:
         self._marked: dict[int, GenerationState] = {}
         self.missed = False  # a look that found no free tree: taken again when one is let go
 
+    @property
+    def held(self) -> int:
+        """How many generations keep a tree."""
+        return len(self._held)
+
     async def adopt(self, desired: ModelDesired) -> None:
         """Remember the newest generation that was made before this control started, where its tree still holds it."""
         workshop = self._generations.workshop(desired)

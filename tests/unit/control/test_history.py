@@ -287,3 +287,23 @@ async def test_what_cannot_be_waited_for_says_why(control: Control) -> None:
     with pytest.raises(SandboxError, match="no model named helo") as raised:
         await control.history.wait("helo", None, None)
     assert raised.value.hint == "did you mean hello?"
+
+
+async def test_a_rollback_waits_for_a_tree_where_all_are_in_use(control: Control) -> None:
+    control.want(reload=ReloadPolicy(max_draining=1))
+    await control.reconciler.reread()
+    await edited(control)
+    await control.rest(2)
+    for number in range(3, 7):  # the third of them is let finish, the last one waits for it
+        await control.save(f"# hang\n# {number}\n")
+        await control.model.until(lambda _: not control.model.pending())
+    rolling = asyncio.create_task(control.history.roll_back("hello", 1))
+    await asyncio.wait([rolling], timeout=0.2)
+    assert not rolling.done()
+    (agent,) = control.bench.runtime.agents.values()
+    ((attempt, worker),) = ((at, each) for at, each in agent.workers.items() if each["state"] == "loading")
+    worker["state"] = "ready"
+    ready = {"type": "ready", "generation": 5, "attempt": attempt, "socket": worker["socket"], "pid": 1}
+    agent.tell({**ready, "phases": {}, "imports": [], "info": {}})
+    assert await rolling
+    assert control.code(await control.live(7)) == GOOD
