@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from orchestrator import folders, guest
@@ -46,6 +46,7 @@ class Control:
         self.environ = environ
         self.finished = asyncio.Event()
         self.exit_code = EXIT_FAILURE
+        self.suspect: Callable[[str, str], None] | None = None
         self.decisions = folders.read_json(os.path.join(self.place.state, folders.DECISIONS)) or {}
         self.port: int = socket.socket(fileno=os.dup(self.listener)).getsockname()[1]
         self.gateway = GatewayDesired(host=str(self.orders["host"]), port=self.port)
@@ -56,7 +57,7 @@ class Control:
         journal, logs, meters = Journal(store), Logs(self.place.logs), Meters()
         runtimes = self._runtimes()
         traffic = os.path.join(self.place.state, "traffic.sock")
-        feed = GatewayFeed(traffic, self._policy(), lambda _model, _socket: None, self._gateways)
+        feed = GatewayFeed(traffic, self._policy(), self._suspect, self._gateways)
         world = World(
             sandbox_id=self.place.sandbox_id,
             state=self.place.state,
@@ -79,6 +80,7 @@ class Control:
         server = Server(reconciler, history, world, feed, url=self.url, on_down=self._down_finished)
         handover = Handover(os.path.join(self.place.state, "handover.sock"), self.listener, lambda: feed.pids)
         copying = asyncio.create_task(logs.run(), name="logs")
+        self.suspect = reconciler.suspect
         reconciler.on_desired = lambda desired: self._apply(desired, feed, reconciler)
         self._on_signals(reconciler)
         try:
@@ -158,6 +160,10 @@ class Control:
             now = getattr(wanted, key)
             if now not in (before, getattr(self.gateway, key)) and (key, now) != ("port", 0):
                 reconciler.tell(f"gateway.{key} {before} → {now}: applies after sandbox down and up")
+
+    def _suspect(self, model: str, socket_name: str) -> None:
+        if self.suspect is not None:
+            self.suspect(model, socket_name)
 
     def _down_finished(self) -> None:
         self.exit_code = 0

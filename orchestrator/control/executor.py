@@ -243,6 +243,14 @@ class Executor:
         if replica.send(order):
             worker.state = "draining"
 
+    def give_up(self, replica: Replica, worker: Worker) -> None:
+        """Retire a worker that serves and cannot be reached any more; another of its generation is loaded."""
+        number = worker.generation.number
+        wait = self._state.failed(f"load:{replica.incarnation}")
+        note = f"worker of g{number} cannot be reached on its socket; another in {wait:.1f} s"
+        self._world.journal.add("exit", note, model=self._state.name, generation=number, socket=worker.socket)
+        self._retire(replica, number, worker.attempt)
+
     def _configure(self, replica: Replica) -> None:
         if replica.send({"type": "configure", "serving": encode_serving(self._desired.serving)}):
             replica.serving = self._desired.serving

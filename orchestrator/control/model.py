@@ -240,6 +240,14 @@ class Model:
         self.reports.ended(replica, exit_)
         return True
 
+    def suspect(self, socket: str) -> None:
+        """Replace the worker whose socket a gateway cannot reach: a model may have removed it, or put another there."""
+        for replica in self.state.replicas.values():
+            for worker in replica.workers.values():
+                if worker.socket == socket and worker.state == "ready" and replica.state == "up":
+                    self._executor.give_up(replica, worker)
+                    self.wake()
+
     # Stopping
 
     async def stop(self, drain: float) -> None:

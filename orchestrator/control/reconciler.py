@@ -232,6 +232,12 @@ class Reconciler:
         self._tasks.append(task)
         task.add_done_callback(self._tasks.remove)
 
+    def suspect(self, name: str, socket: str) -> None:
+        """Take a gateway's word that it cannot reach a worker's socket."""
+        model = self.models.get(name)
+        if model is not None:
+            model.suspect(socket)
+
     # Waiting
 
     async def settled(self, names: Iterable[str]) -> list[str]:

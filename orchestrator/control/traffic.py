@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import os
+import signal
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -143,7 +144,17 @@ class GatewayFeed:
         for gateway, future in waiting:
             gateway.pending.pop(sequence, None)
             if future in late and message["type"] != "collect":
-                gateway.writer.transport.abort()  # it asks for everything when it is back
+                self._end(gateway)
+
+    def _end(self, gateway: _Gateway) -> None:
+        """End a gateway that lives and does not confirm: what it answered once it woke would be by the old table.
+
+        The keeper starts another. Its connection is still open, so the pid cannot have become somebody else's.
+        """
+        gateway.writer.transport.abort()
+        if gateway.pid in self._living():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(gateway.pid, signal.SIGKILL)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         gateway = _Gateway(writer)

@@ -107,6 +107,17 @@ async def test_a_failed_build_degrades_and_says_what_the_installer_said(bench: B
     await bench.until_state("running")
 
 
+async def test_a_failed_build_is_tried_again_and_told_after_any_change_of_the_specification(bench: Bench) -> None:
+    await bench.begin()
+    await bench.until_live(1)
+    bench.runtime.engine.unbuildable.add("lock-2")
+    bench.want(lock_hash="lock-2", replica_hash="1:b")
+    await bench.until_state("degraded")
+    bench.want(replica_hash="1:c")
+    await bench.until(lambda _: len(bench.events("build")) == 2)
+    assert (await bench.until_state("degraded")).status.problem is not None
+
+
 async def test_a_dead_worker_is_loaded_again(bench: Bench) -> None:
     await bench.begin()
     await bench.until_live(1)
@@ -232,3 +243,15 @@ async def test_a_model_that_no_file_has_serves_on_under_a_new_control(bench: Ben
     bench.model.want(bench.wish, ())
     await bench.save(GOOD + "# wanted again\n")
     await bench.until_live(2)
+
+
+async def test_a_worker_whose_socket_cannot_be_reached_is_replaced(bench: Bench) -> None:
+    await bench.begin()
+    await bench.until_live(1)
+    before = bench.traffic.routes["hello"].upstreams
+    bench.model.suspect(before[0].socket)
+    await bench.until(lambda state: state.routed is not None and not state.routed.upstreams)
+    await bench.until_live(1)
+    assert bench.traffic.routes["hello"].upstreams != before
+    bench.model.suspect(before[0].socket)  # said again, of one that is gone
+    assert bench.traffic.routes["hello"].upstreams != before
