@@ -404,6 +404,8 @@ class World:
         """As Model.want."""
         if wish.replica_hash != self.wish.replica_hash:
             self.trouble.clear()
+            if self.environments.get(wish.lock_hash) == "failed":
+                del self.environments[wish.lock_hash]
         if wish.lock_hash != self.wish.lock_hash and self.environments.get(wish.lock_hash) != "building":
             self.environments.pop(wish.lock_hash, None)
         self.wish = wish
