@@ -405,14 +405,17 @@ def test_a_damaged_file_is_refused_and_takes_no_number(house):
 
 
 def test_a_free_tree_that_was_changed_is_not_believed(house):
+    house.write("same.py", "same")
     first = house.made()
-    house.save("main.py", "two")
-    house.save("main.py", "three")
+    second = house.save("main.py", "two")
     house.workshop.release(1)
-    house.workshop.spare()
-    (house.tree(first) / "main.py").chmod(0o644)
-    (house.tree(first) / "main.py").write_text("evil")
-    assert house.files(house.workshop.roll_back(1, 3, None).generation) == {"main.py": "one"}
+    assert house.save("main.py", "three").tree == first.tree
+    house.workshop.release(2)
+    (house.tree(second) / "same.py").chmod(0o644)
+    (house.tree(second) / "same.py").write_text("evil")
+    back = house.workshop.roll_back(1, 3, None).generation
+    assert back.tree == second.tree
+    assert house.files(back) == {"main.py": "one", "same.py": "same"}
 
 
 def test_other_data_than_then_is_said(house):

@@ -16,6 +16,7 @@ from orchestrator.control.reconciler import Reconciler
 from orchestrator.control.state import ModelState
 from orchestrator.control.watcher import Watcher
 from orchestrator.errors import SandboxError
+from orchestrator.plan.observed import Problem
 from orchestrator.plan.types import Desired, GatewayDesired, ReloadPolicy
 from tests.unit.control.conftest import GOOD, Bench
 
@@ -187,6 +188,28 @@ async def test_a_rollback_outlives_a_reboot(control: Control) -> None:
     assert control.code(3) == GOOD
 
 
+async def test_a_rollback_takes_another_try_of_what_failed_before(control: Control) -> None:
+    await edited(control)
+    engine = control.bench.runtime.engine
+    engine.unbuildable.add("lock-2")
+    control.want(lock_hash="lock-2", replica_hash="1:b")
+    assert (await control.refused()).reference == "build"
+    engine.unbuildable.clear()
+    assert await control.history.roll_back("hello", 1)
+    await control.until_reason("rolled back to g1's content; the directory differs")
+    assert engine.builds == ["lock-1", "lock-2"]
+
+
+async def test_a_generation_that_new_replicas_refuse_was_active_all_the_same(control: Control) -> None:
+    await edited(control)
+    state = control.model.state
+    state.rejected[1, "1:b"] = state.rejected[2, "1:b"] = Problem("ImportError", "not here")
+    control.model.wake()
+    await control.save(OTHER + "# third\n")
+    assert await control.live() == 3
+    assert await control.states() == {3: "active", 2: "retired", 1: "retired"}
+
+
 async def test_a_rollback_that_does_not_run_any_more_changes_nothing(control: Control) -> None:
     await control.live()
     await control.save(BROKEN)
@@ -303,7 +326,7 @@ async def test_a_rollback_waits_for_a_tree_where_all_are_in_use(control: Control
     (agent,) = control.bench.runtime.agents.values()
     ((attempt, worker),) = ((at, each) for at, each in agent.workers.items() if each["state"] == "loading")
     worker["state"] = "ready"
-    ready = {"type": "ready", "generation": 5, "attempt": attempt, "socket": worker["socket"], "pid": 1}
+    ready = {"type": "ready", "generation": worker["generation"], "attempt": attempt, "socket": worker["socket"], "pid": 1}
     agent.tell({**ready, "phases": {}, "imports": [], "info": {}})
     assert await rolling
-    assert control.code(await control.live(7)) == GOOD
+    assert control.code(await control.live(max(await control.states()))) == GOOD
