@@ -326,7 +326,13 @@ async def test_a_rollback_waits_for_a_tree_where_all_are_in_use(control: Control
     (agent,) = control.bench.runtime.agents.values()
     ((attempt, worker),) = ((at, each) for at, each in agent.workers.items() if each["state"] == "loading")
     worker["state"] = "ready"
-    ready = {"type": "ready", "generation": worker["generation"], "attempt": attempt, "socket": worker["socket"], "pid": 1}
+    ready = {
+        "type": "ready",
+        "generation": worker["generation"],
+        "attempt": attempt,
+        "socket": worker["socket"],
+        "pid": 1,
+    }
     agent.tell({**ready, "phases": {}, "imports": [], "info": {}})
     assert await rolling
     assert control.code(await control.live(max(await control.states()))) == GOOD
