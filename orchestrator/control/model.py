@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from orchestrator.control.executor import Executor
-from orchestrator.control.generations import Generations, TreesInUse
+from orchestrator.control.generations import Generations
 from orchestrator.control.replica import Replica
 from orchestrator.control.reports import Reports
 from orchestrator.control.source import Source
 from orchestrator.control.state import ModelState
+from orchestrator.control.trees import TreesInUse
 from orchestrator.control.world import World
 from orchestrator.errors import SandboxError
 from orchestrator.plan.actions import Action
@@ -188,7 +189,7 @@ class Model:
             self._take_over(desired, record)
         living = [each for each in self.state.replicas.values() if each.state != "dead"]
         if living:
-            waiting = [asyncio.create_task(each.greeted.wait()) for each in living]
+            waiting = [asyncio.create_task(each.answered()) for each in living]
             _, late = await asyncio.wait(waiting, timeout=ADOPT_WITHIN)
             for task in late:
                 task.cancel()

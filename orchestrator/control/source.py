@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
-from orchestrator.control.generations import Generations, TreesInUse, Workshop
+from orchestrator.control.generations import Generations
 from orchestrator.control.state import Edit, ModelState
+from orchestrator.control.trees import TreesInUse
+from orchestrator.control.workshop import Workshop
 from orchestrator.control.world import World
 from orchestrator.errors import SandboxError
 from orchestrator.plan.observed import Problem
@@ -66,7 +68,9 @@ class Source:
         began = time.monotonic()
         async with self._lock:
             try:
-                generation = await asyncio.to_thread(self._take, desired, paths, force)
+                # Where nothing is wanted yet, equal content is no reason to make nothing.
+                anew = force or self._state.wanted is None
+                generation = await asyncio.to_thread(self._take, desired, paths, anew)
             except TreesInUse:
                 self.missed = True  # every tree has a worker that drains: wait for one
                 return

@@ -6,7 +6,8 @@ import stat
 
 import pytest
 
-from orchestrator.control.generations import Generations, TreesInUse
+from orchestrator.control.generations import Generations
+from orchestrator.control.trees import TreesInUse
 from orchestrator.errors import SandboxError
 from orchestrator.plan.types import ModelDesired, ReloadPolicy
 from orchestrator.spec.resolve import model_config
