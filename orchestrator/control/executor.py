@@ -20,7 +20,7 @@ from orchestrator.control.replica import Replica, Worker
 from orchestrator.control.reports import Reports
 from orchestrator.control.state import ModelState
 from orchestrator.control.world import World
-from orchestrator.errors import BuildError, SandboxError
+from orchestrator.errors import BuildError, RuntimeFailure, SandboxError
 from orchestrator.plan.actions import Action, Build, Configure, Kill, Load, Retire, Revive, Start, Stop, Swap
 from orchestrator.plan.observed import Problem, Routed
 from orchestrator.plan.types import Generation, ModelDesired, Serving
@@ -30,6 +30,7 @@ from orchestrator.spec.resolve import data_dir
 GREETING_WITHIN = 30.0
 ACTIVATION_WITHIN = 1.0
 GRACE = 5.0
+MOST_REVIVALS = 5
 
 
 class Executor:
@@ -148,6 +149,7 @@ class Executor:
     def _revive(self, replica: Replica) -> None:
         replica.state = "starting"
         replica.greeted.clear()
+        replica.ended.clear()
         born = replica.born  # it goes on as it was started, whatever is wanted by now
         if born is None and replica.replica_hash == self._desired.replica_hash:
             born = self._desired
@@ -164,7 +166,8 @@ class Executor:
             replica.not_enforced = replica.record.not_enforced
             self.connect(replica)
             async with asyncio.timeout(GREETING_WITHIN):
-                await replica.greeted.wait()
+                if not await replica.answered():
+                    raise RuntimeFailure("start", "its agent ended at once")
         except (SandboxError, OSError, TimeoutError) as error:
             message = (
                 _with_hint(error) if isinstance(error, SandboxError) else str(error) or "its agent does not answer"
@@ -177,7 +180,10 @@ class Executor:
             if not told:  # it is tried again and again; people need to hear of it once
                 note = f"start failed: {message}; again in {wait:.1f} s"
                 self._world.journal.add("failed", note, model=self._state.name)
-            self.stop(replica)
+            if replica.workers and self._state.failures[f"start:{replica.place.index}"][0] < MOST_REVIVALS:
+                replica.state = "dead"  # its workers serve on: another agent is tried before they are given up
+            else:
+                self.stop(replica)
             return
         self._state.trouble.pop("start", None)
 

@@ -63,6 +63,16 @@ class Replica:
         """8 hex, never reused."""
         return self.place.incarnation
 
+    async def answered(self) -> bool:
+        """Wait until its agent has greeted, or ended: whether it greeted."""
+        waiting = [asyncio.create_task(event.wait()) for event in (self.greeted, self.ended)]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+        return self.greeted.is_set()
+
     def find(self, generation: int, attempt: int) -> Worker | None:
         """The worker of this generation and attempt."""
         worker = self.workers.get(attempt)

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+from typing import Any
+
+import pytest
 
 from orchestrator.control.orphans import wish_of
+from orchestrator.errors import RuntimeFailure
+from orchestrator.ports import ReplicaExit
 from tests.unit.control.conftest import GOOD, Bench
 
 
@@ -255,3 +262,41 @@ async def test_a_worker_whose_socket_cannot_be_reached_is_replaced(bench: Bench)
     assert bench.traffic.routes["hello"].upstreams != before
     bench.model.suspect(before[0].socket)  # said again, of one that is gone
     assert bench.traffic.routes["hello"].upstreams != before
+
+
+async def test_a_last_generation_that_is_lost_is_made_again(bench: Bench) -> None:
+    await bench.begin()
+    await bench.until_live(1)
+    await bench.model.stop(1.0)
+    for folder, _, _ in os.walk(bench.folder):
+        os.chmod(folder, 0o700)
+    shutil.rmtree(bench.folder / "objects")
+    shutil.rmtree(bench.folder / "generations")
+
+    bench.model = bench.make_model()
+    await bench.model.adopt(bench.wish, [])
+    bench.model.want(bench.wish, ())
+    bench.model.start()
+    await bench.model.source.look(None)
+    await bench.until_live(2)
+
+
+async def test_an_agent_that_cannot_be_revived_at_once_keeps_its_workers(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.begin()
+    await bench.until_live(1)
+    start, refusals = bench.runtime.start, [RuntimeFailure("start", "no memory") for _ in range(2)]
+
+    async def reluctant(*given: Any) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return await start(*given)
+
+    monkeypatch.setattr(bench.runtime, "start", reluctant)
+    [incarnation] = bench.runtime.agents
+    bench.runtime.engine.kill_agent(incarnation)
+    bench.model.ended(ReplicaExit(incarnation, "signal 9"))
+    await bench.until(lambda state: not refusals and state.replicas[incarnation].state == "up")
+    assert bench.traffic.routes["hello"].upstreams
+    assert all(route is None or route.upstreams for _, route in bench.traffic.history[-3:])
