@@ -230,3 +230,26 @@ def test_processes_that_want_one_environment_build_it_once(workshop):
     assert [process.returncode for process in processes] == [0, 0]
     assert said[0][-1] == said[1][-1]
     assert sum(line.startswith("building the environment") for lines in said for line in lines) == 1
+
+
+@pytest.fixture
+def official_layout(workshop) -> Iterator[Base]:
+    """A base laid out as the official images are: Python below /usr/local, `python` a name of it, nothing in /usr/bin."""
+    name = "model-sandbox-test/base:usr-local"
+    recipe = (
+        f"FROM {workshop.base.name}\n"
+        "RUN cp -a /usr/lib/python3 /usr/lib/python3.11 /usr/local/lib/ "
+        "&& cp -a /usr/bin/python3.11 /usr/local/bin/ && ln -s python3.11 /usr/local/bin/python3 "
+        "&& ln -s python3 /usr/local/bin/python && rm /usr/bin/python3* && rm -r /usr/lib/python3.11 "
+        "&& rm -f /usr/local/lib/python3.11/EXTERNALLY-MANAGED\n"
+    )
+    image, _ = workshop.client.images.build(fileobj=io.BytesIO(recipe.encode()), tag=name, network_mode="none")
+    yield Base(name, image.id, workshop.base.python, workshop.base.machine)
+    workshop.client.images.remove(name, force=True)
+
+
+def test_a_base_with_python_below_usr_local_will_do(workshop, builder, official_layout):
+    workshop.base = official_layout
+    environment = workshop.build(workshop.order(f"six==1.16.0  # {uuid.uuid4()}\n"))
+    found = workshop.run(environment, "import os, six, sys; print(six.__version__, os.path.realpath(sys.executable))")
+    assert found == "1.16.0 /usr/local/bin/python3.11\n"
