@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from aiohttp import web
 
-from orchestrator import exposition, folders
-from orchestrator.control import meters
+from orchestrator import folders
+from orchestrator.control import exchange
+from orchestrator.control.exchange import Json
 from orchestrator.control.history import History
 from orchestrator.control.logs import Line
 from orchestrator.control.reconciler import DRAIN_AT_DOWN, Reconciler
-from orchestrator.control.rows import Row, python, row
+from orchestrator.control.rows import Row, row
+from orchestrator.control.scrape import scrape
 from orchestrator.control.traffic import GatewayFeed
 from orchestrator.control.world import World
-from orchestrator.errors import EXIT_USAGE, SandboxError
+from orchestrator.errors import SandboxError
 from orchestrator.plan.actions import describe
-from orchestrator.ports import Usage
-
-USAGE_WITHIN = 3.0
-Json = Mapping[str, Any]
 
 
 class Server:
@@ -52,7 +49,7 @@ class Server:
 
     async def start(self, path: str) -> None:
         """Listen on `path`, for this user only."""
-        app = web.Application(middlewares=[_errors])
+        app = web.Application(middlewares=[exchange.errors])
         app.add_routes(
             [
                 web.get("/api/models", self._models),
@@ -99,7 +96,7 @@ class Server:
             "keeper": keeper["pid"] if keeper is not None and folders.living(keeper) else None,
             "gateway": self._feed.pids,
             "control": os.getpid(),
-            "spec_error": _error(problem) if problem is not None else None,
+            "spec_error": exchange.error_json(problem) if problem is not None else None,
             "orphans": self._reconciler.orphans(),
         }
         return web.json_response({"sandbox": sandbox, "models": self._rows()})
@@ -115,9 +112,9 @@ class Server:
     # What is to be
 
     async def _up(self, request: web.Request) -> web.StreamResponse:
-        asked = await _body(request)
+        asked = await exchange.body(request)
         with self._world.journal.listen() as events:
-            profiles, selected = _names(asked, "profiles"), _names(asked, "models")
+            profiles, selected = exchange.names(asked, "profiles"), exchange.names(asked, "models")
             reconciler = self._reconciler
             everything = self._told_start and (not selected or not reconciler.selected)
             await reconciler.reread(
@@ -137,7 +134,7 @@ class Server:
         return {"type": "settled", "failed": failed, "models": self._rows()}
 
     async def _reload(self, request: web.Request) -> web.StreamResponse:
-        names = _names(await _body(request), "models") or tuple(self._reconciler.models)
+        names = exchange.names(await exchange.body(request), "models") or tuple(self._reconciler.models)
         if unknown := [name for name in names if name not in self._reconciler.models]:
             known = ", ".join(self._reconciler.models) or "none"
             raise SandboxError("unknown-model", f"no model named {unknown[0]}", hint=f"there are: {known}")
@@ -153,7 +150,7 @@ class Server:
         }
 
     async def _down(self, request: web.Request) -> web.StreamResponse:
-        asked = await _body(request)
+        asked = await exchange.body(request)
         timeout = asked.get("timeout")
         with self._world.journal.listen() as events:
             work = asyncio.create_task(self._taken_down(DRAIN_AT_DOWN if timeout is None else float(timeout), asked))
@@ -172,16 +169,16 @@ class Server:
         return web.json_response({"generations": await self._history.listed(request.query.get("model", ""))})
 
     async def _pin(self, request: web.Request) -> web.Response:
-        asked = await _body(request)
-        number = _number(asked.get("number"))
+        asked = await exchange.body(request)
+        number = exchange.number(asked.get("number"))
         if number is None:
             raise SandboxError("usage", "number: expected a generation's number")
         pinned = asked.get("pinned") is not False
         return web.json_response(await self._history.pin(str(asked.get("model")), number, pinned=pinned))
 
     async def _rollback(self, request: web.Request) -> web.StreamResponse:
-        asked = await _body(request)
-        name, number = str(asked.get("model")), _number(asked.get("number"))
+        asked = await exchange.body(request)
+        name, number = str(asked.get("model")), exchange.number(asked.get("number"))
         with self._world.journal.listen() as events:
             return await self._follow(request, events, asyncio.create_task(self._rolled_back(name, number)))
 
@@ -193,14 +190,14 @@ class Server:
     async def _wait(self, request: web.Request) -> web.StreamResponse:
         asked = request.query
         name, wanted = asked.get("model", ""), asked.get("generation", "latest")
-        number = None if wanted == "latest" else _number(wanted)
-        seconds = _seconds(asked["timeout"]) if "timeout" in asked else None
+        number = None if wanted == "latest" else exchange.number(wanted)
+        seconds = exchange.seconds(asked["timeout"]) if "timeout" in asked else None
         self._history.known(name)
-        response = await _json_lines(request)  # at once: how long it takes, nobody knows
+        response = await exchange.json_lines(request)  # at once: how long it takes, nobody knows
         try:
-            await _write(response, await self._history.wait(name, number, seconds))
+            await exchange.write(response, await self._history.wait(name, number, seconds))
         except SandboxError as error:
-            await _write(response, {"error": _error(error)})
+            await exchange.write(response, {"error": exchange.error_json(error)})
         return response
 
     # Streams
@@ -213,49 +210,49 @@ class Server:
         past: Sequence[Json] = (),
     ) -> web.StreamResponse:
         """Stream events until `work` is done, then its result. A caller that leaves does not undo what it asked for."""
-        response = await _json_lines(request)
+        response = await exchange.json_lines(request)
         for event in past:
-            await _write(response, event)
+            await exchange.write(response, event)
         while not work.done() or not events.empty():
             getting = asyncio.create_task(events.get())
             await asyncio.wait([getting, work], return_when=asyncio.FIRST_COMPLETED)
             if getting.done():
-                await _write(response, getting.result())
+                await exchange.write(response, getting.result())
             else:
                 getting.cancel()
         try:
-            await _write(response, work.result())
+            await exchange.write(response, work.result())
         except SandboxError as error:
-            await _write(response, {"error": _error(error)})
+            await exchange.write(response, {"error": exchange.error_json(error)})
         await response.write_eof()
         return response
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        models = _query_names(request)
+        models = exchange.query_names(request)
         with self._world.journal.listen() as events:
             past = await asyncio.to_thread(self._world.journal.past, request.query.get("since"), models)
-            response = await _json_lines(request)
+            response = await exchange.json_lines(request)
             for event in past:
-                await _write(response, event)
+                await exchange.write(response, event)
             if request.query.get("follow") == "1":
                 async for event in self._each(events):
                     if not models or event["model"] in models:
-                        await _write(response, event)
+                        await exchange.write(response, event)
         return response
 
     async def _logs(self, request: web.Request) -> web.StreamResponse:
-        models = _query_names(request) or tuple(self._reconciler.models)
+        models = exchange.query_names(request) or tuple(self._reconciler.models)
         tail = request.query.get("tail")
         count = int(tail) if tail is not None and tail.isdigit() else None
         with self._world.logs.listen() as lines:
             past = await asyncio.to_thread(self._world.logs.past, models, count, request.query.get("since"))
-            response = await _json_lines(request)
+            response = await exchange.json_lines(request)
             for line in past:
-                await _write(response, line)
+                await exchange.write(response, line)
             if request.query.get("follow") == "1":
                 async for line in self._each(lines):
                     if line["model"] in models or not request.query.get("models"):
-                        await _write(response, line)
+                        await exchange.write(response, line)
         return response
 
     async def _each(self, queue: asyncio.Queue[Line]) -> AsyncIterator[Line]:
@@ -277,108 +274,7 @@ class Server:
         finally:
             ending.cancel()
 
-    # Metrics
-
     async def _metrics(self, request: web.Request) -> web.Response:
-        models = self._reconciler.models
-        usage = await self._usage()
-        own = [
-            *self._world.meters.families(),
-            meters.states({name: model.state.status.state for name, model in models.items()}),
-            meters.infos(
-                (
-                    name,
-                    model.state.routed.generation if model.state.routed is not None else None,
-                    model.state.desired.runtime if model.state.desired is not None else "",
-                    python(model.state) or "",
-                )
-                for name, model in models.items()
-            ),
-            *meters.usages(usage),
-        ]
-        families = exposition.merge([*(await self._feed.metrics()), own])
-        text, content_type = exposition.render(families, request.headers.get("Accept", ""))
+        accept = request.headers.get("Accept", "")
+        text, content_type = await scrape(self._reconciler.models, self._world, accept)
         return web.Response(body=text, headers={"Content-Type": content_type})
-
-    async def _usage(self) -> dict[str, Usage]:
-        asked = [
-            (name, self._world.runtimes[each.record.runtime].usage(each.record))
-            for name, model in self._reconciler.models.items()
-            for each in model.state.replicas.values()
-            if each.record is not None and each.state in {"up", "lost"}
-        ]
-        try:
-            async with asyncio.timeout(USAGE_WITHIN):
-                found = await asyncio.gather(*(call for _, call in asked), return_exceptions=True)
-        except TimeoutError:
-            return {}
-        total: dict[str, Usage] = {}
-        for (name, _), usage in zip(asked, found, strict=True):
-            if isinstance(usage, Usage):
-                sofar = total.get(name, Usage(0.0, 0, 0))
-                total[name] = Usage(
-                    sofar.cpu_seconds + usage.cpu_seconds, sofar.memory + usage.memory, sofar.pids + usage.pids
-                )
-        return total
-
-
-async def _json_lines(request: web.Request) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Type": "application/jsonl"})
-    await response.prepare(request)
-    return response
-
-
-async def _write(response: web.StreamResponse, entry: Json) -> None:
-    await response.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
-
-
-async def _body(request: web.Request) -> Json:
-    if not request.can_read_body:
-        return {}
-    try:
-        body = await request.json()
-    except ValueError as error:
-        raise SandboxError("usage", "the request's body is not JSON") from error
-    if not isinstance(body, dict):
-        raise SandboxError("usage", "the request's body is not a JSON object")
-    return body
-
-
-def _names(asked: Json, key: str) -> tuple[str, ...]:
-    names = asked.get(key) or ()
-    if not isinstance(names, list | tuple) or not all(isinstance(each, str) for each in names):
-        raise SandboxError("usage", f"{key}: expected a list of names")
-    return tuple(names)
-
-
-def _number(value: object) -> int | None:
-    try:
-        return None if value is None else int(str(value))
-    except ValueError as error:
-        raise SandboxError("usage", f"{value!r} is no generation", hint="as in 3") from error
-
-
-def _seconds(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        raise SandboxError("usage", f"{text!r} are no seconds", hint="as in 10 or 0.5") from error
-
-
-def _query_names(request: web.Request) -> tuple[str, ...]:
-    return tuple(each for each in request.query.get("models", "").split(",") if each)
-
-
-def _error(error: SandboxError) -> Json:
-    return {"reference": error.reference, "message": error.message, "hint": error.hint, "at": error.at}
-
-
-@web.middleware
-async def _errors(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except SandboxError as error:
-        status = 400 if error.exit_code == EXIT_USAGE else 500
-        return web.json_response({"error": _error(error)}, status=status)
