@@ -161,9 +161,9 @@ class Control:
             if now not in (before, getattr(self.gateway, key)) and (key, now) != ("port", 0):
                 reconciler.tell(f"gateway.{key} {before} → {now}: applies after sandbox down and up")
 
-    def _suspect(self, model: str, socket_name: str) -> None:
+    def _suspect(self, model: str, upstream: str) -> None:
         if self.suspect is not None:
-            self.suspect(model, socket_name)
+            self.suspect(model, upstream)
 
     def _down_finished(self) -> None:
         self.exit_code = 0

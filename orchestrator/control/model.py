@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from orchestrator import sockets
 from orchestrator.control.executor import Executor
 from orchestrator.control.generations import Generations
 from orchestrator.control.replica import Replica
@@ -33,6 +34,7 @@ from orchestrator.spec.resolve import data_dir
 ADOPT_WITHIN = 5.0
 RESYNC = 30.0
 AFTER_FAILURE = 0.5
+SUSPECT_FOR = 0.5
 
 
 class Model:
@@ -241,13 +243,27 @@ class Model:
         self.reports.ended(replica, exit_)
         return True
 
-    def suspect(self, socket: str) -> None:
-        """Replace the worker whose socket a gateway cannot reach: a model may have removed it, or put another there."""
-        for replica in self.state.replicas.values():
-            for worker in replica.workers.values():
-                if worker.socket == socket and worker.state == "ready" and replica.state == "up":
-                    self._executor.give_up(replica, worker)
-                    self.wake()
+    def suspect(self, upstream: str) -> None:
+        """Look in a moment at a worker that a gateway cannot reach: of one that died its agent has told by then."""
+        asyncio.get_running_loop().call_later(SUSPECT_FOR, self._replace_unreachable, upstream)
+
+    def _replace_unreachable(self, upstream: str) -> None:
+        """A model may have removed its worker's socket, or put another there. A gateway may also just lack descriptors:
+        so its word alone ends no worker.
+        """
+        incarnation, _, attempt = upstream.rpartition("-")
+        replica = self.state.replicas.get(incarnation)
+        worker = replica.workers.get(int(attempt)) if replica is not None and attempt.isdecimal() else None
+        if replica is None or worker is None or (replica.state, worker.state) != ("up", "ready"):
+            return
+        uid = replica.record.uid if replica.record is not None else None
+        try:
+            sockets.connect(replica.place.sockets, worker.socket, uid=uid).close()
+        except sockets.SocketBusy:
+            return
+        except sockets.SocketRefused:
+            self._executor.give_up(replica, worker)
+            self.wake()
 
     # Stopping
 

@@ -232,11 +232,11 @@ class Reconciler:
         self._tasks.append(task)
         task.add_done_callback(self._tasks.remove)
 
-    def suspect(self, name: str, socket: str) -> None:
-        """Take a gateway's word that it cannot reach a worker's socket."""
+    def suspect(self, name: str, upstream: str) -> None:
+        """Have a worker looked at that a gateway cannot reach. upstream: its id in the route."""
         model = self.models.get(name)
         if model is not None:
-            model.suspect(socket)
+            model.suspect(upstream)
 
     # Waiting
 

@@ -187,7 +187,7 @@ class GatewayFeed:
         elif kind == "metrics":
             gateway.families = message["families"]
         elif kind == "suspect":
-            self._on_suspect(str(message["model"]), str(message["socket"]))
+            self._on_suspect(str(message["model"]), str(message.get("upstream", "")))
         elif kind == "applied" and not gateway.synced:  # the table is the first thing that it is sent
             gateway.synced = True
             self._arrived.set()

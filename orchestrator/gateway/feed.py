@@ -38,14 +38,14 @@ class Feed:
         self._state = state
         self._worker = worker
         self._writer: asyncio.StreamWriter | None = None
-        self._suspects: set[tuple[str, str]] = set()
+        self._suspects: set[tuple[str, Upstream]] = set()
 
-    def suspect(self, model: str, socket: str) -> None:
+    def suspect(self, model: str, upstream: Upstream) -> None:
         """Tell control that a worker could not be reached (once per worker and connection)."""
-        if self._writer is None or (model, socket) in self._suspects or len(self._suspects) >= MAX_SUSPECTS:
+        if self._writer is None or (model, upstream) in self._suspects or len(self._suspects) >= MAX_SUSPECTS:
             return
-        self._suspects.add((model, socket))
-        self._send({"type": "suspect", "model": model, "socket": socket})
+        self._suspects.add((model, upstream))
+        self._send({"type": "suspect", "model": model, "upstream": upstream.id, "socket": upstream.socket})
 
     async def run(self) -> None:
         """Dial, listen, dial again, until cancelled."""

@@ -86,9 +86,11 @@ class _Search:
 
 
 class Forwarder:
-    """Calls models. suspect(model, socket): told of each worker that could not be reached."""
+    """Calls models. suspect(model, upstream): told of each worker that could not be reached."""
 
-    def __init__(self, routes: Routes, pool: Pool, recorder: Recorder, suspect: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, routes: Routes, pool: Pool, recorder: Recorder, suspect: Callable[[str, Upstream], None]
+    ) -> None:
         self._routes = routes
         self._pool = pool
         self._recorder = recorder
@@ -113,7 +115,7 @@ class Forwarder:
                 search.busy, search.why = True, busy.reason
             except SocketRefused as refused:
                 search.busy, search.why = False, refused.reason
-                self._suspect(model, claim.upstream.socket)
+                self._suspect(model, claim.upstream)
                 self._recorder.retried(model, "connect")
             except NeverStarted as early:
                 if call.rest is not None:

@@ -30,6 +30,7 @@ from orchestrator.gateway.relay import Cut, relay
 from orchestrator.gateway.routes import Routes
 from orchestrator.gateway.server import SERVER, require_head
 from orchestrator.gateway.upstream import request_head
+from orchestrator.ports import Upstream
 
 # Requests that wait for the first `sync`.
 MAX_EARLY = 1000
@@ -61,7 +62,7 @@ class Gateway:
         *,
         state: str | None = None,
         deadlines: Deadlines | None = None,
-        suspect: Callable[[str, str], None] = lambda _model, _socket: None,
+        suspect: Callable[[str, Upstream], None] = lambda _model, _upstream: None,
     ) -> None:
         self.routes = Routes()
         self.pool = Pool(self.routes.serves)

@@ -22,6 +22,7 @@ from orchestrator.gateway.body import Deadlines
 from orchestrator.gateway.feed import Feed
 from orchestrator.gateway.general import Gateway
 from orchestrator.gateway.server import Server
+from orchestrator.ports import Upstream
 
 BACKLOG = 4096
 # What requests in flight have to finish after SIGTERM.
@@ -35,8 +36,8 @@ async def serve(
     """Serve until `stop` is set; then stop accepting, finish what is in flight (at most STOP_WITHIN), close all."""
     feed: Feed
 
-    def suspect(model: str, name: str) -> None:
-        feed.suspect(model, name)
+    def suspect(model: str, upstream: Upstream) -> None:
+        feed.suspect(model, upstream)
 
     gateway = Gateway(state=state, deadlines=deadlines, suspect=suspect)
     feed = Feed(gateway, state, worker)

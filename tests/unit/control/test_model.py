@@ -256,12 +256,38 @@ async def test_a_worker_whose_socket_cannot_be_reached_is_replaced(bench: Bench)
     await bench.begin()
     await bench.until_live(1)
     before = bench.traffic.routes["hello"].upstreams
-    bench.model.suspect(before[0].socket)
+    bench.model.suspect(before[0].id)
     await bench.until(lambda state: state.routed is not None and not state.routed.upstreams)
     await bench.until_live(1)
     assert bench.traffic.routes["hello"].upstreams != before
-    bench.model.suspect(before[0].socket)  # said again, of one that is gone
+    bench.model.suspect(before[0].id)  # said again, of one that is gone
     assert bench.traffic.routes["hello"].upstreams != before
+
+
+async def test_only_the_worker_that_cannot_be_reached_is_replaced(bench: Bench) -> None:
+    bench.want(replicas=2)
+    await bench.begin()
+    await bench.until(lambda state: state.routed is not None and len(state.routed.upstreams) == 2)
+    first, second = bench.traffic.routes["hello"].upstreams
+    assert first.socket == second.socket  # in a folder of its own each
+    bench.model.suspect(first.id)
+    await bench.until(lambda state: state.routed is not None and len(state.routed.upstreams) == 1)
+    assert bench.traffic.routes["hello"].upstreams == (second,)
+
+
+async def test_a_worker_that_control_can_reach_is_not_replaced_on_a_gateways_word(bench: Bench) -> None:
+    await bench.begin()
+    await bench.until_live(1)
+    [upstream] = bench.traffic.routes["hello"].upstreams
+    reached = asyncio.Event()
+    path = os.path.join(upstream.directory, upstream.socket)
+    server = await asyncio.start_unix_server(lambda _, writer: (reached.set(), writer.close()), path)
+    bench.model.suspect(upstream.id)
+    async with asyncio.timeout(10):
+        await reached.wait()
+    server.close()
+    assert bench.traffic.routes["hello"].upstreams == (upstream,)
+    assert not bench.events("exit")
 
 
 async def test_a_last_generation_that_is_lost_is_made_again(bench: Bench) -> None:
