@@ -127,17 +127,20 @@ class Attempt:
             self.child.kill()
 
     def retire(self, drain: float, grace: float) -> None:
-        """Let it finish what it holds for `drain` seconds, cut the rest, and kill what is left `grace` later."""
-        if self.state != "ready":
+        """Let it finish what it holds for `drain` seconds, cut the rest, and kill what is left `grace` later.
+
+        One that drains already goes on with that: of two deadlines the earlier one holds.
+        """
+        if self.state == "loading":
             self.kill()
             return
-        self.state = "draining"
-        self.active = False
-        self._send({"type": "drain"})
-        self._set_oom_score("draining")
         self._later(drain, lambda: self._send({"type": "cut"}))
         self._later(drain + grace, self._kill_child)
-        self._changed(self)
+        if self.state == "ready":
+            self.state, self.active = "draining", False
+            self._send({"type": "drain"})
+            self._set_oom_score("draining")
+            self._changed(self)
 
     @property
     def view(self) -> Dict[str, Any]:

@@ -120,6 +120,30 @@ def test_a_retired_worker_finishes_its_open_stream(replica: Replica) -> None:
     assert (exited["cause"], exited["cut"]) == ("exit 0", 0)
 
 
+def test_a_stop_lets_a_worker_that_drains_already_finish_its_open_stream(replica: Replica) -> None:
+    ready = replica.ready(1, STREAM)
+    with replica.open(ready["socket"], "POST", "/predict", {"n": 30}, accept="text/event-stream") as answer:
+        _until(answer, b"data:")
+        replica.control.send({"type": "retire", "generation": 1, "attempt": 1, "drain": 15.0, "grace": 1.0})
+        replica.control.send({"type": "stop", "drain": 15.0, "grace": 1.0})
+        rest = answer.read()
+    assert rest.count(b"data:") >= 29
+    exited = replica.control.wait("exited", generation=1)
+    assert (exited["cause"], exited["cut"]) == ("exit 0", 0)
+    assert replica.agent.wait(15) == 0
+
+
+def test_a_stop_cuts_a_worker_that_drains_already_at_the_earlier_deadline(replica: Replica) -> None:
+    ready = replica.ready(1, STREAM)
+    with replica.open(ready["socket"], "POST", "/predict", {"n": 1_000_000}, accept="text/event-stream") as answer:
+        _until(answer, b"data:")
+        replica.control.send({"type": "retire", "generation": 1, "attempt": 1, "drain": 3600.0, "grace": 1.0})
+        replica.control.send({"type": "stop", "drain": 0.2, "grace": 5.0})
+        exited = replica.control.wait("exited", generation=1)
+    assert (exited["cause"], exited["cut"]) == ("exit 0", 1)
+    assert replica.agent.wait(15) == 0
+
+
 def test_a_stream_still_open_at_the_drain_deadline_is_cut_and_counted(replica: Replica) -> None:
     ready = replica.ready(1, STREAM)
     with replica.open(ready["socket"], "POST", "/predict", {"n": 1_000_000}, accept="text/event-stream") as answer:
