@@ -9,7 +9,8 @@ import selectors
 import signal
 import socket
 import sys
-from typing import Any, Dict, NoReturn, Optional
+import threading
+from typing import Any, Callable, Dict, NoReturn, Optional
 
 from sandbox import output, sockets, wire
 from sandbox.link import Link, say
@@ -46,7 +47,7 @@ def run(assignment: Dict[str, Any], channel: socket.socket, preloaded: Any = Non
     # What is loaded stays: the collector need not look at it again.
     gc.collect()
     gc.freeze()
-    os.register_at_fork(after_in_child=lambda: worker.forget_in_child(channel, selector))
+    _let_fork(lambda: worker.forget_in_child(channel, selector))
     say(channel, announcement)
     loop.run_until_complete(worker.serve(channel))
     _leave(0)
@@ -182,6 +183,29 @@ class _Worker:
             self._drains_itself = True
             out, err = ends
             output.Orphan(self._assignment["sockets"], self._assignment["generation"], out, err).start()
+
+
+def _let_fork(forget: Callable[[], None]) -> None:
+    """Have the model's forks keep our SIGTERM: the loop learns of it by a descriptor that a child shares.
+
+    A pool that ends its children that way would end this worker, and they would ignore it. Until a child has
+    forgotten, the signal waits.
+    """
+    held = threading.local()
+
+    def before() -> None:
+        held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+
+    def in_parent() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held.mask)
+
+    def in_child() -> None:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        forget()
+        signal.pthread_sigmask(signal.SIG_SETMASK, held.mask)
+
+    os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)
 
 
 def _leave(code: int) -> NoReturn:

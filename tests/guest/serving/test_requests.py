@@ -338,3 +338,18 @@ def test_a_childs_copies_of_the_sockets_are_closed(serve):
     assert worker.until("drained")["cut"] == 0
     assert worker.next_message() == {}
     assert not os.path.exists(worker.socket_path)
+
+
+def test_a_child_ended_by_sigterm_dies_of_it_and_ends_nobody_else(serve):
+    code = """
+import os, signal
+def predict():
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+        os._exit(0)
+    os.kill(pid, signal.SIGTERM)
+    return os.WTERMSIG(os.waitpid(pid, 0)[1])
+"""
+    worker = serve(code)
+    assert [worker.predict().prediction for _ in range(3)] == [15, 15, 15]
