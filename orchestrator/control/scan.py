@@ -5,6 +5,7 @@ It remembers what it read, so that after a save it touches the saved paths only.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -91,8 +92,13 @@ class Scanner:
         folder = self._data_name()
         if folder is not None:
             self._check(folder, os.path.join(self.source, folder))
-        self._scan_files([path for path in changed if path != folder and not path.startswith(f"{folder}/")], folder)
-        self._scan_data(changed, folder)
+        try:
+            self._scan_files([path for path in changed if path != folder and not path.startswith(f"{folder}/")], folder)
+            self._scan_data(changed, folder)
+        except PermissionError as error:
+            shown = os.path.relpath(error.filename, self.source)
+            message = f"model {self.model}: {shown} cannot be read"
+            raise SandboxError("path-permission", message, hint=f"chmod u+rX {error.filename}") from error
         self._whole = True
         if "main.py" not in self.entries:
             raise SandboxError(
@@ -162,10 +168,10 @@ class Scanner:
                 self._take(path, full)
         except (FileNotFoundError, NotADirectoryError):
             self._drop(path)  # gone since it was listed, or a link to nothing
-        except PermissionError as error:
-            raise SandboxError(
-                "path-permission", f"model {self.model}: {path} cannot be read", hint=f"chmod u+r {full}"
-            ) from error
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            self._drop(path)  # a link that leads to itself
 
     def _take(self, path: str, full: str) -> None:
         """Read a file until it did not move meanwhile."""
@@ -222,6 +228,13 @@ class Scanner:
             self._data[path] = (status.st_size, status.st_mtime_ns)
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself, or where we may not go: whoever opens it says which
+        return False
+
+
 def _files(path: str, full: str, above: tuple[str, ...], check: object) -> Iterator[tuple[str, str]]:
     """Every file beneath a folder, symbolic links followed but for those that lead back up."""
     try:
@@ -234,7 +247,7 @@ def _files(path: str, full: str, above: tuple[str, ...], check: object) -> Itera
         each = f"{path}/{entry.name}" if path else entry.name
         if entry.is_symlink() and callable(check):
             check(each, entry.path)
-        if not entry.is_dir():
+        if not _is_folder(entry):
             yield each, entry.path
             continue
         real = os.path.realpath(entry.path) if entry.is_symlink() else f"{above[-1]}/{entry.name}"

@@ -468,3 +468,20 @@ def test_pinned_and_active_generations_outlive_the_others(house):
     house.workshop.pin(1, pinned=False)
     house.workshop.prune()
     assert [row.number for row in house.workshop.kept()] == [6, 5, 2]
+
+
+def test_a_link_that_leads_to_itself_is_no_file_and_stops_no_reload(house):
+    os.symlink("circle", house.source / "circle")
+    assert house.files(house.made()) == {"main.py": "one"}
+    assert house.files(house.made(["circle", "main.py"]) or house.save("main.py", "two")) == {"main.py": "two"}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+@pytest.mark.parametrize("folder", ["closed", "data/closed"])
+def test_a_folder_that_cannot_be_read_is_told(house, folder):
+    house.write(f"{folder}/module.py", "")
+    (house.source / folder).chmod(0)
+    with pytest.raises(SandboxError, match=f"{folder} cannot be read") as caught:
+        house.made()
+    assert caught.value.reference == "path-permission"
+    (house.source / folder).chmod(0o700)
