@@ -35,6 +35,8 @@ from orchestrator.runtimes.process import ProcessRuntime
 from orchestrator.spec import load, resolve
 from orchestrator.store import Store
 
+INTERPRETER_WITHIN = 60.0
+
 
 class Control:
     """One control process, from its start to its end."""
@@ -198,7 +200,14 @@ class Reader:
         )
 
     def _interpreter(self, kind: RuntimeKind, python: str) -> str:
-        return asyncio.run_coroutine_threadsafe(self._runtimes[kind].interpreter(python), self._loop).result(60.0)
+        asked = asyncio.run_coroutine_threadsafe(self._runtimes[kind].interpreter(python), self._loop)
+        try:
+            return asked.result(INTERPRETER_WITHIN)
+        except TimeoutError as error:
+            asked.cancel()
+            message = f"{kind}: Python {python or '(the default)'} was not there within {INTERPRETER_WITHIN:g} s"
+            hint = "where its image is being pulled, try again once it is" if kind == "docker" else ""
+            raise SandboxError("no-python", message, hint=hint) from error
 
 
 def _unlink(path: str) -> None:

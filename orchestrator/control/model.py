@@ -50,6 +50,7 @@ class Model:
         self.reports = Reports(self.state, world, self.source.lookup, self.wake)
         self._executor = Executor(self.state, world, self.reports, self.wake)
         self._task: asyncio.Task[None] | None = None
+        self._unwished = False  # adopted with a wish that its replicas were made to meet
 
     def wake(self) -> None:
         """Ask for a new look."""
@@ -59,8 +60,8 @@ class Model:
         """Replace what is wanted of this model."""
         self.state.blocked = blocked
         self.state.stopping = False
-        if self.state.orphan:  # it was: nothing was tried for it meanwhile
-            self.state.orphan = False
+        if self.state.orphan or self._unwished:  # it was: nothing was tried for it meanwhile
+            self.state.orphan = self._unwished = False
             self.state.environments.clear()
         before = self.state.wish
         self.state.wish = desired
@@ -197,6 +198,7 @@ class Model:
                 task.cancel()
         self._recall_route()
         if orphan:
+            self._unwished = True
             self.state.wanted = self.state.good
             self.state.environments[desired.lock_hash] = "failed"
         else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import traceback
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from orchestrator.ports import ReplicaRecord, Runtime
 
 DRAIN_AT_DOWN = 10.0
 COLLECT_EVERY = 1800.0
+LISTEN_AGAIN = 1.0
 
 # Reads the files anew for these profiles and models; raises SpecError.
 Read = Callable[[Sequence[str], Sequence[str]], Desired]
@@ -193,10 +195,20 @@ class Reconciler:
     # From events
 
     async def _exits(self, runtime: Runtime) -> None:
-        async for exit_ in runtime.exits():
-            for model in self.models.values():
-                if model.ended(exit_):
-                    break
+        told = ""
+        while True:
+            try:
+                async for exit_ in runtime.exits():
+                    for model in self.models.values():
+                        if model.ended(exit_):
+                            break
+            except Exception as error:  # noqa: BLE001 - deaths must be heard of as long as control lives
+                if repr(error) != told:
+                    self._fault(f"{runtime.kind}: deaths of replicas were not heard", error)
+                told = repr(error)
+            else:
+                return
+            await asyncio.sleep(LISTEN_AGAIN)
 
     async def _watch(self) -> None:
         async for batch in self._watcher.batches():
@@ -204,6 +216,8 @@ class Reconciler:
                 await self._seen(batch)
             except SandboxError:
                 continue  # told where it was found; what ran runs on
+            except Exception as error:  # noqa: BLE001 - nothing may end the watch: later saves count
+                self._fault("a save was not acted on", error)
 
     async def _collect(self) -> None:
         """Now and then remove file contents that no kept generation has."""
@@ -230,7 +244,17 @@ class Reconciler:
     def _background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.append(task)
-        task.add_done_callback(self._tasks.remove)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.remove(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fault("a look at a model's directory failed", error)
+
+    def _fault(self, what: str, error: BaseException) -> None:
+        """Tell of a defect of ours, or of the machine, that nobody foresaw."""
+        self._world.journal.add("failed", f"{what}: {error!r}")
+        traceback.print_exception(error)
 
     def suspect(self, name: str, upstream: str) -> None:
         """Have a worker looked at that a gateway cannot reach. upstream: its id in the route."""

@@ -216,7 +216,7 @@ class Source:
         try:
             async with self._lock:
                 await asyncio.to_thread(_tidy, self._generations.workshop(desired))
-        except (TreesInUse, SandboxError):
+        except (TreesInUse, SandboxError, OSError):
             return  # every tree has a worker, or the disk is full: the next save says so where it matters
 
 

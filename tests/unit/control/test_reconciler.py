@@ -1,0 +1,89 @@
+"""The sandbox as a whole on fakes: one thing that goes wrong ends none of the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from orchestrator.control.state import ModelState
+from orchestrator.errors import SandboxError
+from orchestrator.plan.types import Desired
+from orchestrator.ports import ReplicaExit
+from tests.unit.control.conftest import GOOD, Bench
+from tests.unit.control.test_history import OTHER, Control
+
+
+class Troubled(Control):
+    """A control whose files cannot always be read. faults: what the next reads raise."""
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__(bench)
+        self.faults: list[Exception] = []
+
+    def read(self, profiles: Sequence[str], models: Sequence[str]) -> Desired:
+        if self.faults:
+            raise self.faults.pop()
+        return super().read(profiles, models)
+
+    async def until_told(self, text: str) -> None:
+        async with asyncio.timeout(10):
+            with self.bench.world.journal.listen() as events:
+                while not any(text in line for line in self.bench.events("failed")):
+                    await events.get()
+
+
+@pytest.fixture
+async def control(bench: Bench) -> AsyncIterator[Troubled]:
+    bench.write(GOOD)
+    made = Troubled(bench)
+    await made.begin()
+    await made.live(1)
+    yield made
+    await made.end()
+
+
+async def test_saves_are_acted_on_after_one_that_could_not_be(control: Troubled) -> None:
+    control.faults.append(OSError(5, "Input/output error"))
+    control.bench.write("x: 1\n", "config.yaml")
+    await control.until_told("a save was not acted on: OSError(5, 'Input/output error')")
+    control.bench.write(OTHER)
+    await control.live(2)
+
+
+async def test_deaths_are_heard_after_the_hearing_broke(control: Troubled, monkeypatch: pytest.MonkeyPatch) -> None:
+    await control.end()
+    exits, broken = control.bench.runtime.exits, [KeyError("incarnation")]
+
+    async def breaking() -> AsyncIterator[ReplicaExit]:
+        if broken:
+            raise broken.pop()
+        async for each in exits():
+            yield each
+
+    monkeypatch.setattr(control.bench.runtime, "exits", breaking)
+    monkeypatch.setattr("orchestrator.control.reconciler.LISTEN_AGAIN", 0.0)
+    await control.begin()
+    await control.until_told("deaths of replicas were not heard: KeyError('incarnation')")
+    [incarnation] = control.bench.runtime.agents
+    control.bench.runtime.engine.kill_agent(incarnation)
+
+    def back(state: ModelState) -> bool:
+        return bool(control.bench.events("exit")) and state.replicas[incarnation].state == "up"
+
+    async with asyncio.timeout(10):
+        await control.model.until(back)
+
+
+async def test_a_model_found_beside_a_wrong_file_is_built_for_once_the_file_is_right(control: Troubled) -> None:
+    await control.end()
+    control.faults.append(SandboxError("yaml-syntax", "no"))
+    await control.begin()
+    assert control.model.state.routed is not None
+    await control.reconciler.reread()
+    control.want(replicas=2)
+    await control.reconciler.reread()
+
+    async with asyncio.timeout(10):
+        await control.model.until(lambda state: state.routed is not None and len(state.routed.upstreams) == 2)
