@@ -67,8 +67,9 @@ class Caller:
 
     def in_thread(self, lease: Lease, job: Callable[[], Any]) -> Awaitable[Any]:
         """Run `job` in a thread that shares the slot."""
+        ended = self._threads.submit(job, lease.drop)
         lease.hold()
-        return self._threads.submit(job, lease.drop)
+        return ended
 
     async def piped(self, lease: Lease, call: Callable[[Callable[[Any], None]], Any], sink: Sink) -> Any:
         """Run a sync function that takes a callback for its pieces: `call(put)` in a thread, pieces to `sink`."""

@@ -32,15 +32,25 @@ class Threads:
         """Run `job` in a thread, in a copy of this context.
 
         `done` is called on the loop once it ended, even if the future was cancelled: a thread cannot be stopped.
+        Raises RuntimeError where no thread can be had; then `job` is never run and `done` never called.
         """
+        if self._open >= len(self._threads) and len(self._threads) < self.limit:
+            self._grow()
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._orders.put((future, contextvars.copy_context(), job, done))
         self._open += 1
-        if self._open > len(self._threads) and len(self._threads) < self.limit:
-            thread = threading.Thread(target=self._work, name=f"model-{len(self._threads)}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        self._orders.put((future, contextvars.copy_context(), job, done))
         return future
+
+    def _grow(self) -> None:
+        thread = threading.Thread(target=self._work, name=f"model-{len(self._threads)}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            # No more processes or memory: those that there are do it in turn, and the next call tries again.
+            if not self._threads:
+                raise
+            return
+        self._threads.append(thread)
 
     def _work(self) -> None:
         orders, results, loop = self._orders, self._results, self._loop

@@ -353,3 +353,24 @@ def predict():
 """
     worker = serve(code)
     assert [worker.predict().prediction for _ in range(3)] == [15, 15, 15]
+
+
+def test_calls_that_got_no_thread_leave_nothing_behind_once_there_are_threads_again(serve):
+    code = """
+import threading
+def load():
+    threading.stack_size(1 << 47)  # no machine has it
+async def chat(messages):
+    threading.stack_size(0)
+    return "threads again"
+ran = []
+def predict():
+    ran.append(1)
+    return len(ran)
+"""
+    worker = serve(code, serving={"concurrency": 2, "queue_size": 0})
+    for _ in range(3):
+        answer = worker.predict()
+        assert (answer.status, answer.json["error"]["code"]) == (500, "PREDICTION_FAILED")
+    worker.call("POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}]})
+    assert worker.predict().prediction == 1
