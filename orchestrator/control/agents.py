@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,17 @@ FIRST_WAIT = 0.005
 LONGEST_WAIT = 0.25
 
 Message = dict[str, Any]
+
+
+def parsed(line: bytes | str) -> Any:
+    """A line of JSON that a model may have written. Lone surrogates, which no UTF-8 has, become question marks.
+
+    Raises ValueError, RecursionError.
+    """
+    value = json.loads(line)
+    if (b"\\ud" if isinstance(line, bytes) else "\\ud") in line.lower():  # type: ignore[operator]
+        value = json.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
+    return value
 
 
 class AgentLink:
@@ -53,8 +65,11 @@ class AgentLink:
             try:
                 await self._connection()
                 wait = FIRST_WAIT
-            except (OSError, ValueError, sockets.SocketRefused):
+            except (OSError, sockets.SocketRefused):
                 pass  # not there yet, or gone; a refused socket is asked again, for its agent may replace it
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+                # Whoever wrote that may be the model. What is not known now, the next connection's `state` tells.
+                print(f"{self._folder}: its agent wrote what cannot be read: {error!r}", file=sys.stderr)
             await asyncio.sleep(wait)
             wait = min(wait * 1.5, LONGEST_WAIT)
 
@@ -68,7 +83,7 @@ class AgentLink:
         try:
             writer.write(json.dumps({"type": "hello", "version": VERSION}).encode() + b"\n")
             while line := await reader.readline():
-                message = json.loads(line)
+                message = parsed(line)
                 if self._writer is None and message.get("type") == "state":
                     self._writer = writer
                 self._on_message(message)

@@ -150,6 +150,7 @@ class Executor:
         replica.state = "starting"
         replica.greeted.clear()
         replica.ended.clear()
+        replica.ended.clear()
         born = replica.born  # it goes on as it was started, whatever is wanted by now
         if born is None and replica.replica_hash == self._desired.replica_hash:
             born = self._desired
@@ -268,6 +269,8 @@ class Executor:
         state, began = self._state, time.monotonic()
         generation = self._generation_of(routed)  # a save may come while the agents answer: what is wanted may differ
         await self._activate(routed)
+        if state.stopping:
+            return  # the gateways have let go of its workers meanwhile
         before, state.routed = state.routed, routed
         number = routed.generation
         new = before is None or before.generation != number or before.replica_hash != routed.replica_hash

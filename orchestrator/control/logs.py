@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator import folders, sockets
+from orchestrator.control.agents import parsed
 
 ROTATION = ("log.jsonl.2", "log.jsonl.1", "log.jsonl")
 LONGEST_FILE = 10 * 1024 * 1024
@@ -167,8 +168,8 @@ def _read_on(descriptor: int, tail: _Tail) -> list[Line]:
 
 def _parse(text: str | bytes) -> Line | None:
     try:
-        line = json.loads(text)
-    except ValueError:
+        line = parsed(text)
+    except (ValueError, RecursionError):
         return None
     if not isinstance(line, dict) or not isinstance(line.get("t"), str) or not isinstance(line.get("m"), str):
         return None

@@ -106,8 +106,8 @@ class ProcessRuntime:
             if isinstance(error, SandboxError):
                 raise
             raise RuntimeFailure("start", f"models.{model.name}: its agent did not start: {error}") from error
-        self._watch(started)
         try:
+            self._watch(started)
             await self._ready(model, started)
         except BaseException:
             if before is None:

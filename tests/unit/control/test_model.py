@@ -281,7 +281,12 @@ async def test_a_worker_that_control_can_reach_is_not_replaced_on_a_gateways_wor
     [upstream] = bench.traffic.routes["hello"].upstreams
     reached = asyncio.Event()
     path = os.path.join(upstream.directory, upstream.socket)
-    server = await asyncio.start_unix_server(lambda _, writer: (reached.set(), writer.close()), path)
+
+    def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reached.set()
+        writer.close()
+
+    server = await asyncio.start_unix_server(serve, path)
     bench.model.suspect(upstream.id)
     async with asyncio.timeout(10):
         await reached.wait()
@@ -326,3 +331,58 @@ async def test_an_agent_that_cannot_be_revived_at_once_keeps_its_workers(
     await bench.until(lambda state: not refusals and state.replicas[incarnation].state == "up")
     assert bench.traffic.routes["hello"].upstreams
     assert all(route is None or route.upstreams for _, route in bench.traffic.history[-3:])
+
+
+async def test_a_revived_replica_is_drained_like_any_other(bench: Bench) -> None:
+    await bench.begin()
+    await bench.until_live(1)
+    [incarnation] = bench.runtime.agents
+    bench.runtime.engine.kill_agent(incarnation)
+    bench.model.ended(ReplicaExit(incarnation, "signal 9"))
+    await bench.until(lambda state: state.replicas[incarnation].state == "up")
+    assert not bench.model.state.replicas[incarnation].ended.is_set()  # else its end is not waited for
+
+
+@pytest.mark.parametrize("nonsense", [[], {"type": "ready", "generation": 1, "attempt": 1}, {"type": "state"}])
+async def test_nonsense_from_an_agent_ends_a_connection_and_no_more(bench: Bench, nonsense: Any) -> None:
+    await bench.begin()
+    await bench.until_live(1)
+    [agent] = bench.runtime.agents.values()
+    if isinstance(nonsense, dict) and nonsense["type"] == "state":
+        nonsense["workers"] = [{}]
+    agent.tell(nonsense)
+    await bench.until(lambda state: [m["type"] for m in agent.received].count("hello") == 2)
+    await bench.save(GOOD + "# more\n")
+    await bench.until_live(2)
+
+
+async def test_an_error_that_utf8_cannot_carry_is_told_all_the_same(bench: Bench) -> None:
+    await bench.begin("# hang\n")
+    await bench.until(lambda state: any(each.workers for each in state.replicas.values()))
+    [agent] = bench.runtime.agents.values()
+    error = {"type": "OSError", "message": "no file caf\udce9", "file": "main.py", "line": 1, "traceback": ""}
+    agent.tell({"type": "failed", "generation": 1, "attempt": 1, "phase": "load", "error": error})
+    state = await bench.until_state("failed")
+    assert state.status.reason == "OSError main.py:1 no file caf?"
+    assert any("no file caf?" in line for line in bench.events("reload"))
+
+
+async def test_a_swap_under_way_gives_the_gateways_no_worker_that_is_being_stopped(bench: Bench) -> None:
+    await bench.begin()
+    await bench.until_live(1)
+    [agent] = bench.runtime.agents.values()
+    answer, swapping = agent._answer, asyncio.Event()
+
+    def silent(message: Any) -> None:  # its agent does not confirm the next activation
+        if message["type"] == "activate":
+            swapping.set()
+        else:
+            answer(message)
+
+    agent._answer = silent  # type: ignore[method-assign]
+    await bench.save(GOOD + "# more\n")
+    await swapping.wait()
+    told = len(bench.traffic.history)
+    async with asyncio.timeout(10):
+        await bench.model.stop(1.0)
+    assert not any(route is not None and route.upstreams for _, route in bench.traffic.history[told:])
