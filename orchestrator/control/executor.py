@@ -322,13 +322,16 @@ class Executor:
                 self._world.journal.add("stop", "its agent did not end in time: killed", model=self._state.name)
         if replica.link_task is not None:
             replica.link_task.cancel()
+        left = False
         if replica.record is not None:
             try:
                 await self._world.runtimes[replica.record.runtime].stop(replica.record, GRACE)
             except SandboxError as error:
+                left = True  # its folder stays, too: a later control finds it by that, and ends it
                 self._world.journal.add("failed", f"cannot be removed: {error}", model=self._state.name)
         await self._world.logs.forget(self._state.name, replica.incarnation)
-        await asyncio.to_thread(shutil.rmtree, replica.place.folder, ignore_errors=True)
+        if not left:
+            await asyncio.to_thread(shutil.rmtree, replica.place.folder, ignore_errors=True)
         self._state.replicas.pop(replica.incarnation, None)
         for key in [each for each in self._state.halted if each[0] == replica.incarnation]:
             self._state.halted.discard(key)

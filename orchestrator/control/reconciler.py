@@ -171,7 +171,8 @@ class Reconciler:
     async def _remove(self, name: str) -> None:
         await self.models[name].stop(DRAIN_AT_DOWN)
         await self._world.traffic.route(name, None)
-        del self.models[name]
+        if self.models.pop(name, None) is None:
+            return  # somebody else asked for it, too
         self._world.journal.add("stop", "removed: not in sandbox.yaml", model=name)
 
     # Between models

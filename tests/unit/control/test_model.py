@@ -371,18 +371,40 @@ async def test_a_swap_under_way_gives_the_gateways_no_worker_that_is_being_stopp
     await bench.begin()
     await bench.until_live(1)
     [agent] = bench.runtime.agents.values()
-    answer, swapping = agent._answer, asyncio.Event()
+    answer, swapping, ending = agent._answer, asyncio.Event(), list[Any]()
 
-    def silent(message: Any) -> None:  # its agent does not confirm the next activation
+    def late(message: Any) -> None:  # its agent confirms the next activation only when it is told to stop
         if message["type"] == "activate":
             swapping.set()
+        elif message["type"] == "stop":
+            ending.append(message)
+            agent.tell({"type": "activated", "generation": 2})
         else:
             answer(message)
 
-    agent._answer = silent  # type: ignore[method-assign]
+    agent._answer = late  # type: ignore[method-assign]
     await bench.save(GOOD + "# more\n")
     await swapping.wait()
     told = len(bench.traffic.history)
-    async with asyncio.timeout(10):
-        await bench.model.stop(1.0)
+    stopping = asyncio.create_task(bench.model.stop(1.0))
+    await bench.until(lambda state: bool(ending))  # and the swap is over
+    answer(ending[0])
+    await stopping
     assert not any(route is not None and route.upstreams for _, route in bench.traffic.history[told:])
+
+
+async def test_a_replica_that_cannot_be_removed_keeps_the_folder_by_which_it_is_found(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.begin()
+    await bench.until_live(1)
+    [replica] = bench.model.state.replicas.values()
+
+    async def fail(*_: Any) -> None:
+        raise RuntimeFailure("engine", "its processes do not end")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.runtime, "stop", fail)
+        await bench.model.stop(1.0)
+    assert await asyncio.to_thread(os.path.isdir, replica.place.folder)
+    assert bench.events("failed") == ["cannot be removed: its processes do not end"]
