@@ -20,9 +20,8 @@ from typing import cast
 
 import httptools
 
-# Answer bytes kept per exchange before the worker is held back, and when it is let on.
+# Answer bytes kept per exchange before the worker is held back; it is let on once they were read.
 HIGH_WATER = 64 * 1024
-LOW_WATER = 16 * 1024
 MAX_HEAD = 64 * 1024
 
 Header = tuple[str, str]
