@@ -259,9 +259,10 @@ def _cause(code: int | None) -> str:
 
 
 def _say(text: str) -> None:
-    """One line for keeper.log."""
-    sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {text}\n")
-    sys.stderr.flush()
+    """One line for keeper.log. A full disk loses it: a keeper that ended for it would leave its children alone."""
+    with suppress(OSError):
+        sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {text}\n")
+        sys.stderr.flush()
 
 
 def main(argv: Sequence[str], control: Sequence[str] = CONTROL, gateway: Sequence[str] = GATEWAY) -> int:

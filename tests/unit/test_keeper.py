@@ -234,3 +234,10 @@ def test_the_keeper_stays_small(bench):
     with open(f"/proc/{process.pid}/status") as file:
         anonymous = next(int(line.split()[1]) for line in file if line.startswith("RssAnon:"))
     assert anonymous < 8 * 1024  # KiB; what a bare interpreter takes, and a little
+
+
+def test_a_full_disk_costs_the_keeper_its_words_not_its_life() -> None:
+    code = "from orchestrator import keeper; keeper._say('control ended'); print('goes on')"
+    with open("/dev/full", "wb") as full:
+        ran = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=full, text=True, check=False)
+    assert ran.stdout == "goes on\n"
