@@ -150,7 +150,10 @@ class Control:
 
     def _apply(self, desired: Desired, feed: GatewayFeed, reconciler: Reconciler) -> None:
         decided = {"auto": self.auto, "profiles": reconciler.profiles, "models": reconciler.selected}
-        folders.write_json(os.path.join(self.place.state, folders.DECISIONS), decided)
+        try:
+            folders.write_json(os.path.join(self.place.state, folders.DECISIONS), decided)
+        except OSError as error:
+            reconciler.tell(f"what was decided is not kept: {error}")
         self._tell_of_restart(desired.gateway, reconciler)
         self.gateway = desired.gateway
         self._policy_task = asyncio.create_task(feed.policy(self._policy()))
@@ -176,7 +179,7 @@ class Control:
 
         def take_down() -> None:
             task = asyncio.create_task(reconciler.down(DRAIN_AT_DOWN))
-            task.add_done_callback(lambda _: self._down_finished())
+            task.add_done_callback(lambda done: self.finished.set() if done.exception() else self._down_finished())
             loop.remove_signal_handler(signal.SIGTERM)
 
         loop.add_signal_handler(signal.SIGTERM, take_down)

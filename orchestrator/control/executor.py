@@ -30,6 +30,7 @@ from orchestrator.spec.resolve import data_dir
 GREETING_WITHIN = 30.0
 ACTIVATION_WITHIN = 1.0
 GRACE = 5.0
+SILENT_FOR = 30.0
 MOST_REVIVALS = 5
 
 
@@ -300,6 +301,16 @@ class Executor:
                 task.cancel()
 
     # Stopping
+
+    def replace_silent(self) -> None:
+        """Stop replicas whose agents live and have not answered for long: they would never load anything again."""
+        now = time.monotonic()
+        for replica in list(self._state.replicas.values()):
+            if replica.silent_since is not None and now - replica.silent_since > SILENT_FOR:
+                replica.silent_since = None
+                note = f"the agent of replica {replica.place.index} does not answer: replaced"
+                self._world.journal.add("exit", note, model=self._state.name)
+                self.stop(replica, 0.0)
 
     def stop(self, replica: Replica, drain: float | None = None) -> None:
         """Drain a replica and remove it, in the background; its folder goes last."""

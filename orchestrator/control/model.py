@@ -99,6 +99,7 @@ class Model:
             self._woken.clear()
             plan_ = self.decide()
             failed = False
+            self._executor.replace_silent()
             try:
                 for action in plan_.actions:
                     await self._executor.execute(action)
@@ -220,6 +221,7 @@ class Model:
         replica.last_attempt = _last_attempt(record.sockets)
         self.state.replicas[record.incarnation] = replica
         if record.alive:
+            replica.silent_since = time.monotonic()
             self._executor.connect(replica)
 
     def _recall_route(self) -> None:

@@ -46,6 +46,7 @@ class Reconciler:
         self.selected: tuple[str, ...] = ()
         self._tasks: list[asyncio.Task[None]] = []
         self._applying = asyncio.Lock()
+        self._moved = asyncio.Event()  # a fresh one after each change of any model
         self.on_desired: Callable[[Desired], None] = lambda _: None
 
     async def start(self, profiles: Sequence[str], selected: Sequence[str]) -> None:
@@ -188,6 +189,8 @@ class Reconciler:
         return () if own is not None and own.state.routed is not None else tuple(found)
 
     def _unblock(self) -> None:
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
         for name, model in self.models.items():
             wish = self.desired.models.get(name) if self.desired is not None else None
             if wish is not None and wish.depends_on:
@@ -267,13 +270,21 @@ class Reconciler:
 
     async def settled(self, names: Iterable[str]) -> list[str]:
         """Wait until each of these models answers or failed; return those that failed."""
+        chosen = [name for name in names if name in self.models]
+        while not all(self._is_settled(name) for name in chosen):
+            await self._moved.wait()
+        return [name for name in chosen if self._is_hopeless(name)]
 
-        def done(state: ModelState) -> bool:
-            return state.status.state in {"running", "degraded", "failed", "stopped"}
+    def _is_settled(self, name: str) -> bool:
+        settled = {"running", "degraded", "failed", "stopped"}
+        return self.models[name].state.status.state in settled or self._is_hopeless(name)
 
-        chosen = [self.models[name] for name in names if name in self.models]
-        await asyncio.gather(*(model.until(done) for model in chosen))
-        return [model.state.name for model in chosen if model.state.status.state == "failed"]
+    def _is_hopeless(self, name: str) -> bool:
+        """Whether a model failed, or waits for one that did, or for one that is not there."""
+        model = self.models.get(name)
+        if model is None or model.state.status.state == "failed":
+            return True
+        return model.state.status.state == "pending" and any(self._is_hopeless(each) for each in model.state.blocked)
 
     async def reload(self, name: str) -> bool:
         """Force a new generation of a model and wait for it; True where it was rejected or could not be made."""
@@ -282,6 +293,8 @@ class Reconciler:
         wanted = model.state.wanted
 
         def done(state: ModelState) -> bool:
+            if state.blocked or state.halted or (state.desired is not None and state.desired.replicas == 0):
+                return True  # nothing will load it now
             if state.wanted is not wanted or state.first_trouble is not None:
                 return True
             if wanted is None or state.desired is None:

@@ -57,6 +57,7 @@ class Replica:
     activated: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     last_attempt: int = 0
+    silent_since: float | None = None  # monotonic: it lives, as far as is known, and its agent does not answer
 
     @property
     def incarnation(self) -> str:

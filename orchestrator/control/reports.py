@@ -63,6 +63,7 @@ class Reports:
             replica.state = "up"
         active = message.get("active")
         replica.active = int(active) if isinstance(active, int) else None
+        replica.silent_since = None
         replica.greeted.set()
 
     def _listed(self, replica: Replica, attempt: int, entry: Mapping[str, Any]) -> None:
@@ -174,6 +175,7 @@ class Reports:
         """Note that the connection to an agent ended; whether the agent did, its runtime says."""
         if replica.state == "up":
             replica.state = "lost"
+            replica.silent_since = time.monotonic()
         if replica.state == "stopping":
             replica.ended.set()
         self._wake()

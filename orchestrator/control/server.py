@@ -154,7 +154,7 @@ class Server:
         timeout = asked.get("timeout")
         with self._world.journal.listen() as events:
             work = asyncio.create_task(self._taken_down(DRAIN_AT_DOWN if timeout is None else float(timeout), asked))
-            work.add_done_callback(lambda _: self._on_down())
+            work.add_done_callback(lambda done: None if done.exception() else self._on_down())
             return await self._follow(request, events, work)
 
     async def _taken_down(self, drain: float, asked: Json) -> Json:

@@ -30,6 +30,7 @@ class Source:
         self._lock = asyncio.Lock()
         self._marked: dict[int, GenerationState] = {}
         self.missed = False  # a look that found no free tree: taken again when one is let go
+        self._missed_force = False  # and whether it was to make a generation of equal content
 
     @property
     def held(self) -> int:
@@ -72,7 +73,7 @@ class Source:
                 anew = force or self._state.wanted is None
                 generation = await asyncio.to_thread(self._take, desired, paths, anew)
             except TreesInUse:
-                self.missed = True  # every tree has a worker that drains: wait for one
+                self.missed, self._missed_force = True, force  # every tree has a worker that drains: wait for one
                 return
             except SandboxError as error:
                 self._trouble(desired, error)
@@ -188,7 +189,7 @@ class Source:
             self._state.edits.pop(number, None)
             workshop.release(number)
         if self.missed:
-            await self.look(None)
+            await self.look(None, force=self._missed_force)
 
     async def _mark(self, desired: ModelDesired) -> None:
         """Remember what became of each generation. What cannot be written now is tried again after the next step."""

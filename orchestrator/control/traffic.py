@@ -112,6 +112,8 @@ class GatewayFeed:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_EVERY):
                     await self._arrived.wait()
+        for pid in set(self._living()) - self._synced:
+            _kill(pid)
 
     @property
     def _synced(self) -> set[int]:
@@ -153,8 +155,7 @@ class GatewayFeed:
         """
         gateway.writer.transport.abort()
         if gateway.pid in self._living():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(gateway.pid, signal.SIGKILL)
+            _kill(gateway.pid)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         gateway = _Gateway(writer)
@@ -194,6 +195,11 @@ class GatewayFeed:
         future = gateway.pending.get(sequence) if isinstance(sequence, int) else None
         if future is not None and not future.done():
             future.set_result(None)
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _encode(route: Route) -> Mapping[str, Any]:

@@ -408,3 +408,14 @@ async def test_a_replica_that_cannot_be_removed_keeps_the_folder_by_which_it_is_
         await bench.model.stop(1.0)
     assert await asyncio.to_thread(os.path.isdir, replica.place.folder)
     assert bench.events("failed") == ["cannot be removed: its processes do not end"]
+
+
+async def test_a_replica_whose_agent_fell_silent_is_replaced(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    await bench.begin()
+    await bench.until_live(1)
+    [silent] = bench.model.state.replicas.values()
+    monkeypatch.setattr("orchestrator.control.executor.SILENT_FOR", 0.0)
+    silent.silent_since = 0.0
+    bench.model.wake()
+    await bench.until(lambda state: silent.incarnation not in state.replicas)
+    await bench.until_live(1)
