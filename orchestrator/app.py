@@ -7,6 +7,8 @@ It exits with 0 once a `down` is finished, and with 1 on everything else; then t
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import json
 import os
 import signal
@@ -220,12 +222,24 @@ def _unlink(path: str) -> None:
         return
 
 
+def _of_system(error: OSError) -> SandboxError:
+    """What the system refused, as one of our errors."""
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+    hint = (
+        "free some space; sandbox doctor says where, and how much is free" if full else "sandbox doctor looks for more"
+    )
+    where = f" ({error.filename})" if error.filename else ""
+    return SandboxError("disk-full" if full else "control", f"{error.strerror}{where}", hint=hint)
+
+
 def main() -> None:
     """Run control; what cannot be told over its socket goes to its log."""
     try:
         code = asyncio.run(Control(os.environ).run())
-    except SandboxError as error:
-        print(f"control: {error}", file=sys.stderr)
+    except (SandboxError, OSError) as trouble:
+        error = trouble if isinstance(trouble, SandboxError) else _of_system(trouble)
+        with contextlib.suppress(OSError):  # its log may be on the disk that is full
+            print(f"control: {error}", file=sys.stderr, flush=True)
         refusal = {"reference": error.reference, "message": error.message, "hint": error.hint, "at": error.at}
         folders.write_json(os.path.join(os.environ["SANDBOX_STATE"], folders.REFUSAL), {"error": refusal})
         code = EXIT_FAILURE

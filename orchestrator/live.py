@@ -117,7 +117,7 @@ class _Table:
 
 
 def _as_event(row: Json) -> dict[str, Any]:
-    kind = {"failed": "failed", "degraded": "degraded"}.get(str(row.get("state")), "ready")
+    kind = {"failed": "failed", "degraded": "degraded", "running": "ready"}.get(str(row.get("state")), "state")
     generation = f" g{row['generation']}" if row.get("generation") is not None else ""
-    message = str(row.get("reason") or "") if kind != "ready" else f"{status(row)}{generation}"
+    message = str(row.get("reason") or "") if kind in {"failed", "degraded"} else f"{status(row)}{generation}"
     return {"event": kind, "model": row["name"], "message": message, "data": {"error": row.get("error")}}

@@ -35,11 +35,21 @@ class Forker:
         self.reason = ""
         self.probed = False
         self.skipped: Dict[str, str] = {}
+        self.pid, self.pidfd = 0, -1
         self._changed = changed
         self._loop = loop
         self._brood = brood
         self._orders: Dict[int, Forked] = {}
         self._numbers = itertools.count(1)
+        self._captures: List[output.Capture] = []
+        try:
+            self._spawn(wish, capture)
+        except OSError as error:
+            # No process could be had (a pids or memory limit): told as a death, so that another comes after a back-off.
+            self.state, self.reason = "dead", f"it could not be started: {error}"
+            loop.later(0.0, lambda: changed(self))
+
+    def _spawn(self, wish: Wish, capture: MakeCapture) -> None:
         self._sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._sock.setblocking(False)
         out, out_end = os.pipe()
@@ -48,18 +58,23 @@ class Forker:
         job = {"imports": list(imports), "environment": {**dict(environment), **blas.pinned(), **_CUDA_CHECK}}
         try:
             self.pid = children.spawn(["zygote"], job, [theirs.fileno()], dict(os.environ), out=out_end, err=err_end)
+        except OSError:
+            self._sock.close()
+            os.close(out)
+            os.close(err)
+            raise
         finally:
             theirs.close()
             os.close(out_end)
             os.close(err_end)
         self.pidfd = os.pidfd_open(self.pid)
         self._captures = [capture(out, "out"), capture(err, "err")]
-        brood.expect(self.pid, self._exited)
+        self._brood.expect(self.pid, self._exited)
         proc.set_oom_score(self.pid, OOM_SCORE)
-        loop.reading(self._sock.fileno(), self.read)
+        self._loop.reading(self._sock.fileno(), self.read)
         for end in self._captures:
-            loop.reading(end.fd, self._reader(end))
-        self._deadline = loop.later(_PROBE_SECONDS, self.kill)
+            self._loop.reading(end.fd, self._reader(end))
+        self._deadline = self._loop.later(_PROBE_SECONDS, self.kill)
 
     @property
     def imports(self) -> List[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import enum
+import math
 import types
 import typing
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -78,6 +79,8 @@ def _integer(value: Any, where: str) -> Any:
 
 def _number(value: Any, where: str) -> Any:
     if type(value) is float:
+        if not math.isfinite(value):  # what JSON has no word for: 1e999
+            raise MismatchError(where, "the number is too large")
         return value
     if type(value) is int:
         try:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import pytest
 
-from sandbox import blame, blas, checker, orders, trace, wire
+from sandbox import blame, blas, checker, children, orders, trace, wire
+from sandbox.forker import Forker
 
 STACKS = """\
 Thread 0x00007f0000000001 (most recent call first):
@@ -111,3 +113,30 @@ def test_null_bytes_and_deep_nesting_are_errors_with_a_file(tmp_path) -> None:
 
 def test_a_deleted_file_needs_no_check(tmp_path) -> None:
     assert checker.check(str(tmp_path), "/src", "gone.py") is None
+
+
+class LaterLoop:
+    """Keeps what is to be called later, and watches nothing."""
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], None]] = []
+
+    def later(self, _seconds: float, callback: Callable[[], None]) -> None:
+        self.calls.append(callback)
+
+
+def test_a_zygote_that_cannot_be_started_is_told_as_dead_and_leaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(children, "spawn", refuse)
+    loop, changes = LaterLoop(), []
+    before = set(os.listdir("/proc/self/fd"))
+    forker = Forker(loop, None, ((), ()), None, changes.append)  # type: ignore[arg-type]
+    assert set(os.listdir("/proc/self/fd")) == before
+    assert (forker.state, forker.alive, changes) == ("dead", False, [])
+    for call in loop.calls:
+        call()
+    assert changes == [forker]
+    assert "temporarily unavailable" in forker.reason
+    forker.kill()

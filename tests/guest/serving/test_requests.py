@@ -68,6 +68,7 @@ class Gate:
         (b"\xff", "the body is not UTF-8"),
         (b"[" * 100_000, "the body is nested too deeply"),
         ({"x": 10**400}, "x: the number is too large"),
+        (b'{"x": 1e999}', "x: the number is too large"),
     ],
 )
 def test_wrong_input_names_the_field(serve, inputs, problem):
