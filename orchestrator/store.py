@@ -20,6 +20,8 @@ GenerationState = Literal["made", "active", "failed", "retired"]
 
 # The newest events that are kept; older ones go as new ones come.
 EVENTS_KEPT = 10_000
+# Bytes: what SQLite's journal and its index take at least.
+LEAST_ROOM = 64 * 1024
 
 # One script per version; the file's `user_version` counts those that ran. Never edit one that was released: add one.
 MIGRATIONS = (
@@ -253,6 +255,14 @@ class Store:
                 raise
             self._connection.execute("COMMIT")
 
+    def _no_room(self) -> bool:
+        """Whether the disk is full: of its journal's shared memory SQLite then says no more than "disk I/O error"."""
+        try:
+            room = os.statvfs(os.path.dirname(self.path))
+        except OSError:
+            return False
+        return room.f_bavail * room.f_frsize < LEAST_ROOM
+
     @contextmanager
     def _mapped(self) -> Iterator[None]:
         """Foreign exceptions in, SandboxErrors out."""
@@ -260,8 +270,9 @@ class Store:
             yield
         except (sqlite3.Error, OSError) as error:
             full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
-            if full or getattr(error, "errno", 0) in {errno.ENOSPC, errno.EDQUOT}:
-                raise SandboxError("disk-full", f"no space left to write {self.path}") from error
+            if full or getattr(error, "errno", 0) in {errno.ENOSPC, errno.EDQUOT} or self._no_room():
+                hint = "free some space; sandbox doctor says where it writes"
+                raise SandboxError("disk-full", f"no space left to write {self.path}", hint=hint) from error
             raise SandboxError(
                 "store",
                 f"{self.path} cannot be used: {error}",
