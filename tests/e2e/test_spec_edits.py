@@ -122,3 +122,14 @@ def test_a_wrong_file_changes_nothing_is_shown_and_is_mended(shared: Sandbox) ->
 
 def test_plan_says_what_up_would_do_and_nothing_where_all_is_as_written(shared: Sandbox) -> None:
     assert shared.cli("plan", "--exit-code").returncode == 0
+
+
+def test_up_ends_where_a_dependency_failed_and_the_waiting_model_comes_once_it_is_mended(sandbox: Sandbox) -> None:
+    sandbox.model("broken", "import no_such_module\n")
+    sandbox.model("waiting", "def predict() -> int:\n    return 1\n")
+    sandbox.spec({"waiting": {"depends_on": ["broken"]}, "broken": None})
+    refused = sandbox.cli("up", "-d", code=1)
+    assert "waits for broken" in refused.stdout + refused.stderr
+    sandbox.save("broken/main.py", "def predict() -> int:\n    return 2\n")
+    sandbox.state_of("waiting", "running")
+    assert sandbox.call("waiting").prediction == 1

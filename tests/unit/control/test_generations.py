@@ -476,7 +476,8 @@ def test_a_link_that_leads_to_itself_is_no_file_and_stops_no_reload(house):
     assert house.files(house.made(["circle", "main.py"]) or house.save("main.py", "two")) == {"main.py": "two"}
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+@pytest.mark.nonroot
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder: make test-nonroot runs it")
 @pytest.mark.parametrize("folder", ["closed", "data/closed"])
 def test_a_folder_that_cannot_be_read_is_told(house, folder):
     house.write(f"{folder}/module.py", "")
