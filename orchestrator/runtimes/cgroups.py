@@ -5,6 +5,7 @@ It knows the kernel's files; not what a replica is, nor which limit somebody wis
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -20,6 +21,8 @@ Controller = Literal["memory", "cpu", "pids", "cpuacct"]
 LIMITING: tuple[Controller, ...] = ("memory", "cpu", "pids")
 ROOT_NAME = "model-sandbox"
 _PERIOD = 100_000  # microseconds; the kernel's default
+_RACES = 100  # far more removals than can fall between two steps
+_trials = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +72,7 @@ class Group:
     def make(self, limits: Limits) -> None:
         """Make the folders and write the limits; again on an existing group is fine."""
         for hierarchy in self.hierarchies:
-            folder = hierarchy.base
-            for part in self.name.split("/"):
-                if hierarchy.version == 2:
-                    _delegate(folder, hierarchy.controllers)
-                folder = os.path.join(folder, part)
-                with suppress(FileExistsError):
-                    os.mkdir(folder, 0o755)
+            self._make_folders(hierarchy)
         for controller, files in _limit_files(limits).items():
             found = self.folder(controller)
             if found is None:
@@ -83,6 +80,22 @@ class Group:
             for file, value in files[found[1]]:
                 _write(os.path.join(found[0], file), value)
         self._limit_swap(limits)
+
+    def _make_folders(self, hierarchy: Hierarchy) -> None:
+        # Whoever removes the last group below it removes a folder that we share, maybe between two of these steps.
+        for attempt in range(_RACES):
+            try:
+                folder = hierarchy.base
+                for part in self.name.split("/"):
+                    if hierarchy.version == 2:
+                        _delegate(folder, hierarchy.controllers)
+                    folder = os.path.join(folder, part)
+                    with suppress(FileExistsError):
+                        os.mkdir(folder, 0o755)
+                return
+            except FileNotFoundError:
+                if attempt == _RACES - 1:
+                    raise
 
     def _limit_swap(self, limits: Limits) -> None:
         # Kernels without swap accounting have no such file, and then there is nothing to limit.
@@ -215,7 +228,7 @@ def _bases(version: int, mount: str) -> Iterator[str]:
 
 
 def _works(hierarchy: Hierarchy) -> bool:
-    trial = Group(f"{ROOT_NAME}/trial-{os.getpid()}", (hierarchy,))
+    trial = Group(f"{ROOT_NAME}/trial-{os.getpid()}-{next(_trials)}", (hierarchy,))
     try:
         trial.make(Limits())
         with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as child:

@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -54,10 +55,18 @@ class Machine:
         return any(controller in hierarchy.controllers for hierarchy in self.hierarchies)
 
 
-@functools.cache
 def machine() -> Machine:
-    """What was found out once for this process; the first call blocks (see `survey`)."""
+    """What was found out once for this process; the first call blocks (see `survey`), and others wait for it."""
+    with _surveying:
+        return _surveyed()
+
+
+@functools.cache
+def _surveyed() -> Machine:
     return survey()
+
+
+_surveying = threading.Lock()  # functools.cache lets two threads survey at once
 
 
 def survey() -> Machine:
