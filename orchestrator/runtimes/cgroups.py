@@ -92,10 +92,11 @@ class Group:
                     folder = os.path.join(folder, part)
                     with suppress(FileExistsError):
                         os.mkdir(folder, 0o755)
-                return
             except FileNotFoundError:
                 if attempt == _RACES - 1:
                     raise
+            else:
+                return
 
     def _limit_swap(self, limits: Limits) -> None:
         # Kernels without swap accounting have no such file, and then there is nothing to limit.
