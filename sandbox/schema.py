@@ -10,6 +10,8 @@ import types
 import typing
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from sandbox import arrays
+
 Check = Callable[[Any, str], Any]
 """(value, where) → the value as the model gets it. Raises MismatchError, whose text begins with `where`."""
 
@@ -35,11 +37,12 @@ class MismatchError(Exception):
 
 
 class Type(NamedTuple):
-    """What a hint means. name: for error messages ("number", "array of integer")."""
+    """What a hint means. name: for error messages ("number", "array of integer"). dtype: of a numpy hint."""
 
     name: str
     schema: Dict[str, Any]
     check: Check
+    dtype: Optional[arrays.Dtype] = None
 
 
 def any_type() -> Type:
@@ -54,7 +57,7 @@ def read(hint: Any, depth: int = 0) -> Type:
         return simple
     if depth > _DEEP:
         return any_type()  # a type that contains itself: checked this deep, open below
-    for form in (_generic, _class):
+    for form in (_numpy, _generic, _class):
         found = form(hint, depth + 1)
         if found is not None:
             return found
@@ -110,6 +113,24 @@ _SIMPLE: Dict[Any, Type] = {
     list: Type("array", {"type": "array"}, _exactly(list, "array")),
     dict: Type("object", {"type": "object"}, _exactly(dict, "object")),
 }
+
+
+def _numpy(hint: Any, depth: int) -> Optional[Type]:
+    """Arrays and scalars of numpy and scalars, made with the element type that the hint names."""
+    del depth
+    dtype = arrays.read(hint)
+    if dtype is None:
+        return None
+    make = arrays.maker(dtype)
+    name = "number" if dtype.scalar else "array"
+
+    def check(value: Any, where: str) -> Any:
+        try:
+            return make(value)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise MismatchError(where, f"expected {name} of {dtype.name or 'numbers'}: {error}") from None
+
+    return Type(name, {"type": name}, check, dtype)
 
 
 def _generic(hint: Any, depth: int) -> Optional[Type]:

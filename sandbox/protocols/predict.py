@@ -57,7 +57,7 @@ async def predict(service: Service, turn: Turn) -> None:
 async def predict_batch(service: Service, turn: Turn) -> None:
     """Many inputs, answered in order; an item that fails does so alone."""
     if service.predict is None and service.predict_batch is None:
-        raise _no_predict(service)
+        raise no_predict(service)
     body, _ = envelope.read(turn.request.body)
     inputs = body.get("inputs") if isinstance(body, dict) else None
     if not isinstance(inputs, list):
@@ -98,14 +98,14 @@ async def warm_up(service: Service, example: Any) -> None:
 async def _predict_by_batch(service: Service, turn: Turn) -> None:
     function = service.predict_batch
     if function is None:
-        raise _no_predict(service)
+        raise no_predict(service)
     inputs, size = envelope.read(turn.request.body)
     service.measure(inputs, size)
     lease = await turn.admit(service)
     began = time.perf_counter()
     try:
-        (value,) = await _whole(service, function, lease, [inputs])
-        data = _data(_raised(value), began)
+        (value,) = await whole(service, function, lease, [inputs])
+        data = _data(raised(value), began)
     except BaseException as error:
         raise turn.refusal(service, error) from error
     finally:
@@ -126,7 +126,7 @@ async def _together(service: Service, function: Function, turn: Turn, lease: Lea
         except Refusal as refusal:
             answers[index] = _item_error(refusal)
     if valid:
-        values = await _whole(service, function, lease, [inputs[index] for index in valid])
+        values = await whole(service, function, lease, [inputs[index] for index in valid])
         for index, value in zip(valid, values):
             answers[index] = _item(service, turn, value)
     return [answers[index] for index in range(len(inputs))]
@@ -136,7 +136,7 @@ async def _one_by_one(service: Service, turn: Turn, lease: Lease, inputs: List[A
     """`predict` for each item. The batch's own slot takes them in turn; slots that are free right now help."""
     function = service.predict
     if function is None:
-        raise _no_predict(service)
+        raise no_predict(service)
     answers: List[str] = [""] * len(inputs)
     indexes = iter(range(len(inputs)))
 
@@ -172,7 +172,8 @@ async def _one_by_one(service: Service, turn: Turn, lease: Lease, inputs: List[A
     return answers
 
 
-async def _whole(service: Service, function: Function, lease: Lease, inputs: List[Any]) -> List[Any]:
+async def whole(service: Service, function: Function, lease: Lease, inputs: List[Any]) -> List[Any]:
+    """One call of predict_batch: a result for each input. Raises TypeError where it returns anything else."""
     values = _plain(await service.caller.call(function, lease, [inputs], {}))
     if hasattr(values, "tolist"):
         values = values.tolist()
@@ -209,7 +210,7 @@ def _data(value: Any, began: float) -> str:
     return text + "}"
 
 
-def _raised(value: Any) -> Any:
+def raised(value: Any) -> Any:
     """predict_batch may return an exception in an item's place."""
     if isinstance(value, BaseException):
         raise value
@@ -240,6 +241,7 @@ async def _free_lease(service: Service) -> Lease:
     return service.begin()
 
 
-def _no_predict(service: Service) -> Refusal:
+def no_predict(service: Service) -> Refusal:
+    """What to answer where the model does something else."""
     other = "/v1/chat/completions" if service.chat is not None else "/v1/embeddings"
     return Refusal("NOT_FOUND", "this model has no predict", f"call {other}")

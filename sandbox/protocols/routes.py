@@ -9,7 +9,7 @@ from typing import Any, Awaitable, Callable, Dict, Tuple
 from sandbox import result
 from sandbox.connection import Connection
 from sandbox.http import Request
-from sandbox.protocols import completions, embeddings, envelope, openai, predict
+from sandbox.protocols import completions, embeddings, envelope, openai, predict, v2
 from sandbox.protocols.turn import Turn
 from sandbox.refusal import Refusal
 from sandbox.service import Service
@@ -33,6 +33,8 @@ ROUTES: Dict[str, Tuple[str, Route]] = {
     "/v1/chat/completions": ("POST", completions.chat),
     "/v1/completions": ("POST", completions.complete),
     "/v1/embeddings": ("POST", embeddings.embed),
+    "/v2": ("GET", v2.metadata),
+    "/v2/infer": ("POST", v2.infer),
 }
 
 
@@ -70,6 +72,8 @@ def _find(path: str, asked: str) -> Route:
 def _refuse(turn: Turn, path: str, refusal: Refusal) -> None:
     if path.startswith("/v1/"):
         openai.refuse(turn, refusal)
+    elif path.startswith("/v2"):
+        v2.refuse(turn, refusal)
     else:
         allow: Any = ROUTES.get(path)
         headers = f"Allow: {allow[0]}\r\n" if refusal.code == "METHOD_NOT_ALLOWED" and allow else ""
