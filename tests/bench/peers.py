@@ -1,70 +1,137 @@
-"""The peers that `reload.py` measures beside us, each doing the same small job: one HTTP call that answers a number."""
+"""The peers that run on the host, each serving the same model over HTTP, without a gateway or isolation."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-import uv
+from tests.bench import installs, server
+from tests.bench.subjects import MAIN, Subject
 
-APP = """
+APP = """\
 import json
+
+import main
+
+
+def answer(body):
+    return json.dumps({"data": {"prediction": main.predict(**json.loads(body))}}).encode()
+
 
 async def app(scope, receive, send):
     if scope["type"] != "http":
         return
-    while (await receive()).get("more_body"):
-        pass
-    body = json.dumps({{"data": {{"prediction": {version}}}}}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({{"type": "http.response.start", "status": 200, "headers": headers}})
-    await send({{"type": "http.response.body", "body": body}})
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body, more = body + message.get("body", b""), message.get("more_body", False)
+    found = answer(body)
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(found)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": found})
+
+
+def wsgi(environ, start_response):
+    found = answer(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(found)))])
+    return [found]
 """
-STARTS_WITHIN = 30.0
+
+SERVICE = """\
+import bentoml
+
+import main
 
 
-def _free_port() -> int:
+@bentoml.service(workers=1)
+class Answers:
+    @bentoml.api
+    def predict(self, x: float) -> dict:
+        return {"data": {"prediction": main.predict(x)}}
+"""
+
+# Saves of one size within one second would otherwise be taken for the bytecode of the one before.
+ENVIRON = {"PYTHONDONTWRITEBYTECODE": "1", "BENTOML_DO_NOT_TRACK": "True"}
+
+
+class Peer:
+    """See server.Server. saved: what is done beyond the write, for a peer that does not watch."""
+
+    def __init__(self, subject: Subject, main: Path, url: str, saved: Callable[[], None] = lambda: None) -> None:
+        self._subject = subject
+        self._main = main
+        self.saved = saved
+        self.url = url
+
+    def save(self, version: int) -> None:
+        self._main.write_text(self._subject.source(version, ours=False))
+        self.saved()
+
+    def phases(self) -> Sequence[Mapping[str, float]]:
+        return ()
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _await_port(port: int) -> None:
-    deadline = time.monotonic() + STARTS_WITHIN
-    while True:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"nothing listens on port {port}")
-        time.sleep(0.05)
-
-
-@contextlib.contextmanager
-def uvicorn_reload() -> Iterator[tuple[str, Path]]:
-    """`uvicorn --reload` of a bare ASGI app; gives its URL and the file to save. Its package is installed for the run."""
+@contextmanager
+def project(subject: Subject) -> Iterator[Path]:
+    """A folder with `app/`: the model, and what makes a server of it."""
     folder = Path(tempfile.mkdtemp(prefix="sbench"))
-    python = folder / "env" / "bin" / "python"
-    source = folder / "app" / "app.py"
-    source.parent.mkdir()
-    source.write_text(APP.format(version=1))
-    tool = uv.find_uv_bin()
-    subprocess.run([tool, "venv", "-q", folder / "env"], check=True)
-    subprocess.run([tool, "pip", "install", "-q", "--python", python, "uvicorn[standard]"], check=True)
-    port = _free_port()
-    words = [python, "-m", "uvicorn", "app:app", "--reload", "--port", str(port), "--log-level", "error"]
-    environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    server = subprocess.Popen(words, cwd=source.parent, env=environ)
+    source = folder / "app"
+    source.mkdir()
+    (source / "app.py").write_text(APP)
+    (source / "service.py").write_text(SERVICE)
+    (source / MAIN).write_text(subject.source(1, ours=False))
     try:
-        _await_port(port)
-        yield f"http://127.0.0.1:{port}", source
+        yield folder
     finally:
-        server.terminate()
-        server.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _hosted(
+    subject: Subject, packages: Sequence[str], imports: Sequence[str], words: Sequence[str], path: str
+) -> Iterator[tuple[Peer, subprocess.Popen[bytes]]]:
+    with project(subject) as folder:
+        needed = ["sklearn" if name == "scikit-learn" else name for name in subject.packages]
+        python = installs.environment(folder / "env", [*packages, *subject.packages], [*imports, *needed])
+        port = free_port()
+        command = [python, "-m", *(word.format(port=port) for word in words)]
+        with server.program(command, folder / "app", ENVIRON, folder / "log") as process:
+            yield Peer(subject, folder / "app" / MAIN, f"http://127.0.0.1:{port}{path}"), process
+
+
+@contextmanager
+def uvicorn_reload(subject: Subject) -> Iterator[Peer]:
+    """`uvicorn --reload`, with watchfiles."""
+    words = ["uvicorn", "app:app", "--reload", "--port", "{port}", "--log-level", "error"]
+    with _hosted(subject, ["uvicorn[standard]"], ["uvicorn", "uvloop"], words, "/") as (peer, _):
+        yield peer
+
+
+@contextmanager
+def bentoml_reload(subject: Subject) -> Iterator[Peer]:
+    """`bentoml serve --reload`."""
+    words = ["bentoml", "serve", "service:Answers", "--reload", "--port", "{port}"]
+    with _hosted(subject, ["bentoml"], ["bentoml"], words, "/predict") as (peer, _):
+        yield peer
+
+
+@contextmanager
+def gunicorn_hup(subject: Subject) -> Iterator[Peer]:
+    """gunicorn, which watches nothing: SIGHUP follows the write. A reference."""
+    words = ["gunicorn", "app:wsgi", "--bind", "127.0.0.1:{port}", "--worker-class", "gthread", "--log-level", "error"]
+    with _hosted(subject, ["gunicorn"], ["gunicorn.workers.gthread"], words, "/") as (peer, process):
+        peer.saved = lambda: process.send_signal(signal.SIGHUP)
+        yield peer

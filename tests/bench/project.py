@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,27 +17,40 @@ ROOT = Path(__file__).resolve().parents[2]
 SANDBOX = [sys.executable, "-m", "orchestrator.cli"]
 
 
-class Project:
-    """Models copied from the examples, one sandbox.yaml, a state folder of its own. Taken down and removed at the end."""
+class Failed(SystemExit):
+    """A command failed; it ends the benchmark where nobody knows better."""
 
-    def __init__(self, runtime: str, models: list[str]) -> None:
+
+class Project:
+    """One sandbox.yaml and a state folder of its own. Taken down and removed at the end.
+
+    models: copied from the examples. files: further models, by file name and text.
+    """
+
+    def __init__(
+        self, runtime: str, models: Sequence[str] = (), files: Mapping[str, Mapping[str, str]] | None = None
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="sbench"))
         self.path = self.folder / "project"
         self.environ = {**os.environ, "XDG_STATE_HOME": str(self.folder / "state")}
         self.path.mkdir()
         for model in models:
             shutil.copytree(ROOT / "model_dirs" / model, self.path / model)
-        listed = "".join(f"  {model}: {model}\n" for model in models)
+        for model, texts in (files or {}).items():
+            (self.path / model).mkdir()
+            for name, text in texts.items():
+                (self.path / model / name).write_text(text)
+        listed = "".join(f"  {model}: {model}\n" for model in [*models, *(files or {})])
         (self.path / "sandbox.yaml").write_text(f"runtime: {runtime}\ngateway: {{port: 0}}\nmodels:\n{listed}")
         self.folder.chmod(0o755)  # a container that root starts runs as another user
 
     def sandbox(self, *words: str) -> str:
-        """Run one command; its output. A failure ends the benchmark."""
+        """Run one command; its output. Raises Failed."""
         done = subprocess.run(
             [*SANDBOX, *words], cwd=self.path, env=self.environ, capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise SystemExit(f"sandbox {' '.join(words)}: {done.stdout}{done.stderr}")
+            raise Failed(f"sandbox {' '.join(words)}: {done.stdout}{done.stderr}")
         return done.stdout
 
     def url(self) -> str:

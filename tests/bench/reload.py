@@ -1,218 +1,173 @@
-"""From a save to the first answer of the new code, in both runtimes: `python -m tests.bench.reload`.
+"""From a save to the first answer of the new code, ours and the peers', paired in one run: `python -m tests.bench reload`.
 
 Clock: from just before the editor's write() to the last byte of the first answer that the new code gave, one client
-calling back to back over one connection. Every answer in between must be a good one of the old or the new code; those
-that are not are counted as failed.
+calling back to back over one connection. All servers of a model run at once, and are measured one at a time, in rounds,
+forwards and backwards by turns. Any answer but a good one counts as failed.
 """
 
 from __future__ import annotations
 
 import argparse
-import http.client
-import json
-import statistics
+import random
 import sys
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
 
-from tests.bench import peers
-from tests.bench.project import ROOT, Project
+from tests.bench import compose, ours, peers, report
+from tests.bench.caller import Caller
+from tests.bench.figures import AFTER, Block, Row, orders, share
+from tests.bench.server import Server, Unavailable
+from tests.bench.subjects import SUBJECTS, Subject
 
-SAVES = 20
-FAILURES_TOLD = 5
-SETTLE = 2.0  # the zygote that shares the learned imports is made in the background
-PAUSE = 0.25  # between saves: an editor's pace, and time for the old worker to retire
-
-SOURCES = {
-    "hello": (
-        "def predict(x: float) -> float:\n    return x + {version}\n",
-        {"x": 0.0},
-        int,
-    ),
-    "digits": (
-        None,  # the example's own main.py, with the version added to its answer
-        None,
-        lambda prediction: int(prediction) // 1000,
-    ),
+OURS = ("process", "docker")
+# Containers and environments are made in this order; a save of a later one may be as slow as it likes.
+SERVERS: dict[str, Callable[[Subject], AbstractContextManager[Server]]] = {
+    **{runtime: partial(ours.sandbox, runtime=runtime) for runtime in OURS},
+    "uvicorn-reload": peers.uvicorn_reload,
+    "bentoml-reload": peers.bentoml_reload,
+    "gunicorn-hup": peers.gunicorn_hup,
+    **{row: partial(compose.watched, row=row) for row in compose.ACTIONS},
 }
+SAVES = 30
+PEER_SAVES = 6
+ROUNDS = 3
+QUIET = 1.0  # calls without a save, at the start of each block
+PAUSE = (0.1, 0.3)  # after AFTER, before the next save: no server may get used to a beat
+SETTLE = 3.0  # what is made in the background after the start: our zygotes, the peers' watchers
+STARTS_WITHIN = 60.0
+ANSWERS_WITHIN = 30.0
+GIVEN_UP_AFTER = 3  # saves in a row that never answered
 
 
-@dataclass
-class Measured:
-    """Seconds of each reload, by phase where the reload event tells; calls and failures of the client meanwhile."""
+@dataclass(slots=True)
+class _Measured:
+    """A running server, its row, and which version it was saved as last."""
 
-    model: str
-    runtime: str
-    seconds: list[float] = field(default_factory=list)
-    phases: dict[str, list[float]] = field(default_factory=dict)
-    calls: int = 0
-    failed: int = 0
-
-    def row(self) -> str:
-        """One line of the table."""
-        ordered = sorted(self.seconds)
-        p95 = ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))]
-        return (
-            f"| {self.model} | {self.runtime} | {statistics.median(ordered) * 1000:.0f} ms | {p95 * 1000:.0f} ms "
-            f"| {ordered[-1] * 1000:.0f} ms | {self.failed} of {self.calls} |"
-        )
-
-    def phase_row(self) -> str:
-        """The median of each phase."""
-        medians = {name: statistics.median(values) * 1000 for name, values in self.phases.items()}
-        return f"| {self.model} | {self.runtime} | " + ", ".join(f"{k} {v:.1f}" for k, v in medians.items()) + " |"
+    server: Server
+    row: Row
+    version: int = 1
+    unanswered: int = 0
 
 
-class Caller(threading.Thread):
-    """One client that calls back to back and remembers when each version first answered."""
+@dataclass(slots=True)
+class Findings:
+    """What was measured of one model, and of whom not and why."""
 
-    def __init__(self, url: str, model: str, inputs: Mapping[str, Any], version: Callable[[Any], int]) -> None:
-        super().__init__(daemon=True)
-        self.host = url.removeprefix("http://")
-        self.path = f"/models/{model}/predict"
-        self.body = json.dumps(inputs).encode()
-        self.version = version
-        self.first: dict[int, float] = {}
-        self.news = threading.Condition()
-        self.calls = self.failed = 0
-        self.ending = False
+    subject: Subject
+    rows: list[Row] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
 
-    def run(self) -> None:
-        connection = http.client.HTTPConnection(self.host, timeout=60)
-        while not self.ending:
-            self.calls += 1
+
+def measure(subject: Subject, names: Sequence[str], saves: int, peer_saves: int, rounds: int) -> Findings:
+    """Start the servers of a model, save it in all of them by turns, take them down."""
+    found, began, pace = Findings(subject), time.monotonic(), random.Random(7)
+    with ExitStack() as stack:
+        running: dict[str, _Measured] = {}
+        for name in names:
             try:
-                connection.request("POST", self.path, self.body, {"Content-Type": "application/json"})
-                answer = connection.getresponse()
-                text = answer.read()
-                at = time.perf_counter()
-                found = self.version(json.loads(text)["data"]["prediction"])  # an error has no prediction: KeyError
-            except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
-                self.failed += 1
-                if self.failed <= FAILURES_TOLD:
-                    print(f"failed call: {error!r}", file=sys.stderr)
-                connection.close()
-                continue
-            if found not in self.first:
-                with self.news:
-                    self.first[found] = at
-                    self.news.notify_all()
-        connection.close()
-
-    def wait(self, version: int) -> float:
-        """When this version first answered."""
-        with self.news:
-            if not self.news.wait_for(lambda: version in self.first, timeout=30):
-                raise TimeoutError(f"version {version} never answered")
-        return self.first[version]
+                running[name] = _started(stack, subject, name)
+            except Unavailable as reason:
+                found.missing[name] = str(reason)
+        time.sleep(SETTLE)
+        for number, order in enumerate(orders(list(running), rounds)):
+            for name in order:
+                each = running[name]
+                count = share(saves if name in OURS else peer_saves, rounds, number)
+                if each.unanswered < GIVEN_UP_AFTER and count:
+                    _note(f"{subject.name}: {name}, {count} saves")
+                    each.row.add(_block(each, count, pace))
+        found.rows = [each.row for each in running.values()]
+    found.seconds = time.monotonic() - began
+    return found
 
 
-def source(model: str, version: int) -> tuple[str, Mapping[str, Any], Callable[[Any], int]]:
-    """main.py of a version, the input to call it with, and how to read the version from its answer."""
-    template, inputs, read = SOURCES[model]
-    if template is not None:
-        return template.format(version=version), inputs, read
-    import yaml
-
-    example = ROOT / "model_dirs" / model
-    text = (example / "main.py").read_text()
-    inputs = yaml.safe_load((example / "config.yaml").read_text())["example"]
-    text += f"\n\n_predict = Digits.predict\nDigits.predict = lambda self, pixels: {version} * 1000 + _predict(self, pixels).value\n"
-    return text, inputs, read
-
-
-def measure(runtime: str, model: str, saves: int) -> Measured:
-    """Start a sandbox of one model, save `saves` times, take it down."""
-    text, inputs, read = source(model, 1)
-    with Project(runtime, [model]) as project:
-        main = project.path / model / "main.py"
-        main.write_text(text)
-        project.sandbox("up", "-d")
-        caller = Caller(project.url(), model, inputs, read)
-        caller.start()
-        try:
-            caller.wait(1)
-            time.sleep(SETTLE)
-            measured = Measured(model, runtime)
-            for version in range(2, saves + 2):
-                text = source(model, version)[0]
-                began = time.perf_counter()
-                main.write_text(text)
-                measured.seconds.append(caller.wait(version) - began)
-                time.sleep(PAUSE)
-        finally:
-            caller.ending = True
-            caller.join()
-        measured.calls, measured.failed = caller.calls, caller.failed
-        for line in project.sandbox("events", "--format", "json").splitlines():
-            event = json.loads(line)
-            if event["event"] == "reload" and event["data"].get("ok"):
-                for name, seconds in event["data"]["phases"].items():
-                    measured.phases.setdefault(name, []).append(seconds)
-    return measured
+def _started(stack: ExitStack, subject: Subject, name: str) -> _Measured:
+    """A server that answers. Raises Unavailable; then nothing of it is left."""
+    _note(f"{subject.name}: starting {name}")
+    _enough_memory(subject)
+    with ExitStack() as own:
+        server = own.enter_context(SERVERS[name](subject))
+        with Caller(server.url) as caller:
+            if caller.wait(1, STARTS_WITHIN) is None:
+                raise Unavailable(f"no good answer within {STARTS_WITHIN:.0f} s: {caller.trouble}")
+        stack.push(own.pop_all())
+    return _Measured(server, Row(subject.name, name))
 
 
-def measure_peer(saves: int) -> Measured:
-    """The same saves with `uvicorn --reload`: no model server, no isolation, a bare ASGI app."""
-    measured = Measured("hello", "uvicorn --reload")
-    with peers.uvicorn_reload() as (url, source_file):
-        caller = Caller(url, "hello", {"x": 0.0}, int)
-        caller.start()
-        try:
-            caller.wait(1)
-            time.sleep(SETTLE)
-            for version in range(2, saves + 2):
-                began = time.perf_counter()
-                source_file.write_text(peers.APP.format(version=version))
-                measured.seconds.append(caller.wait(version) - began)
-                time.sleep(PAUSE)
-        finally:
-            caller.ending = True
-            caller.join()
-    measured.calls, measured.failed = caller.calls, caller.failed
-    return measured
+def _enough_memory(subject: Subject) -> None:
+    with open("/proc/meminfo", encoding="ascii") as file:
+        free = next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+    if free < 2 * subject.memory:  # one to serve, one to take over
+        raise Unavailable(f"too little memory is available: {free >> 20} MB")
 
 
-def ratio(ours: list[Measured], peer: Measured) -> str:
-    """How much faster the slowest of our `hello` rows is than the peer."""
-    slowest = max(statistics.median(row.seconds) for row in ours if row.model == peer.model)
-    return f"\nOurs against the peer, `{peer.model}`: {statistics.median(peer.seconds) / slowest:.0f} times faster.\n"
+def _block(measured: _Measured, count: int, pace: random.Random) -> Block:
+    server, saves, seconds = measured.server, [], []
+    server.phases()
+    with Caller(server.url) as caller:
+        caller.wait(measured.version, ANSWERS_WITHIN)
+        began = time.perf_counter()
+        time.sleep(QUIET)
+        quiet = (began, time.perf_counter())
+        for _ in range(count):
+            measured.version += 1
+            saves.append(time.perf_counter())
+            server.save(measured.version)
+            answered = caller.wait(measured.version, ANSWERS_WITHIN)
+            measured.unanswered = 0 if answered is not None else measured.unanswered + 1
+            if answered is not None:
+                seconds.append(answered - saves[-1])
+            if measured.unanswered == GIVEN_UP_AFTER:
+                break
+            time.sleep(AFTER + pace.uniform(*PAUSE))
+    return Block(caller.calls, quiet, saves, seconds, server.phases())
 
 
-def table(rows: list[Measured]) -> str:
-    """The figures as Markdown."""
-    head = "| model | runtime | median | p95 | max | failed calls |\n|---|---|---|---|---|---|\n"
-    phases = "\n\nMedian of each phase, ms, as the reload events tell:\n\n| model | runtime | phases |\n|---|---|---|\n"
-    told = [row.phase_row() for row in rows if row.phases]
-    return head + "\n".join(map(Measured.row, rows)) + phases + "\n".join(told) + "\n"
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def explained() -> str:
     """What the figures mean."""
-    return (
-        f"{SAVES} saves of main.py; from just before the editor's write() to the last byte of the first answer that the "
-        "new code gave, one client calling back to back over one connection. `hello` needs nothing, `digits` imports "
-        "scikit-learn. The peer serves a bare ASGI app, without a gateway or isolation. Failed calls: any answer other than a good one of the old or the new code."
-    )
+    return report.EXPLAINED.format(saves=SAVES, peer_saves=PEER_SAVES, after=AFTER * 1000)
 
 
-def run(saves: int = SAVES, runtimes: tuple[str, ...] = ("process", "docker")) -> str:
-    """Measure everything; the table."""
-    ours = [measure(runtime, model, saves) for runtime in runtimes for model in SOURCES]
-    peer = measure_peer(saves)
-    return table([*ours, peer]) + ratio(ours, peer)
+def run(
+    models: Iterable[str] = tuple(SUBJECTS),
+    rows: Iterable[str] = tuple(SERVERS),
+    saves: int = SAVES,
+    peer_saves: int = PEER_SAVES,
+    rounds: int = ROUNDS,
+) -> str:
+    """Measure; the tables."""
+    text = []
+    for model in models:
+        found = measure(SUBJECTS[model], list(rows), saves, peer_saves, rounds)
+        text.append(report.section(found.subject, found.rows, found.missing, found.seconds))
+    return "\n".join(text)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--saves", type=int, default=SAVES)
-    parser.add_argument("--runtime", action="append", choices=("process", "docker"))
-    chosen = parser.parse_args()
-    print(run(chosen.saves, tuple(chosen.runtime or ("process", "docker"))))
+def _list(known: Iterable[str]) -> Callable[[str], list[str]]:
+    def read(text: str) -> list[str]:
+        names = text.split(",")
+        if unknown := [name for name in names if name not in known]:
+            raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: not one of {', '.join(known)}")
+        return names
+
+    return read
 
 
-if __name__ == "__main__":
-    main()
+def main(words: Sequence[str]) -> None:
+    """Measure what was asked for, and print it."""
+    parser = argparse.ArgumentParser("python -m tests.bench reload", description=__doc__)
+    parser.add_argument("--models", type=_list(SUBJECTS), default=list(SUBJECTS), help=", ".join(SUBJECTS))
+    parser.add_argument("--rows", type=_list(SERVERS), default=list(SERVERS), help=", ".join(SERVERS))
+    parser.add_argument("--saves", type=int, default=SAVES, help="of each row of ours")
+    parser.add_argument("--peer-saves", type=int, default=PEER_SAVES)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    chosen = parser.parse_args(words)
+    print(run(chosen.models, chosen.rows, chosen.saves, chosen.peer_saves, chosen.rounds))

@@ -1,4 +1,4 @@
-"""How long `up`, `up` with nothing to do, and `down` take: `python -m tests.bench.startup`.
+"""How long `up`, `up` with nothing to do, and `down` take: `python -m tests.bench startup`.
 
 Environments and images exist already (the first `up` makes them and is not counted); everything else is as after a
 boot. The wall clock of the whole command, as a person waits for it.
@@ -6,8 +6,10 @@ boot. The wall clock of the whole command, as a person waits for it.
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
+from collections.abc import Sequence
 
 from tests.bench.project import Project
 
@@ -46,5 +48,7 @@ def run(runtimes: tuple[str, ...] = ("process", "docker")) -> str:
     return "\n".join(rows) + "\n"
 
 
-if __name__ == "__main__":
+def main(words: Sequence[str]) -> None:
+    """Measure and print."""
+    argparse.ArgumentParser("python -m tests.bench startup", description=__doc__).parse_args(words)
     print(run())
