@@ -15,6 +15,7 @@ from typing import Any, Callable, Deque, Dict, List, Optional
 from sandbox import isolation, proc, sockets, wire
 from sandbox.adoption import Adoption
 from sandbox.attempt import Attempt, Replica
+from sandbox.birth import Cradle
 from sandbox.children import Children
 from sandbox.loop import Loop
 from sandbox.nursery import Nursery
@@ -25,6 +26,8 @@ from sandbox.roster import Key, Roster
 from sandbox.spares import Spares
 
 SOCKET = "agent.sock"
+# Who goes first when memory ends: a candidate, then what drains, the zygote, what answers, and this last.
+OOM_SCORE = 0
 _LOGGED_SECONDS = 0.05
 _UNDELIVERED = 100
 _LAST_GRACE = 1.0
@@ -42,6 +45,7 @@ def main(text: str) -> None:
     not_enforced = isolation.enter(config["isolation"]) if config["isolation"] is not None else []
     if os.getpid() != 1:
         proc.become_subreaper()
+    proc.set_oom_score(os.getpid(), OOM_SCORE)
     Agent(config, not_enforced).run()
 
 
@@ -57,14 +61,10 @@ class Agent:
         self._brood = Children(self._loop, self._nursery.look, lambda: not self._nursery.busy)
         self._spares = Spares(self._loop, self._brood, self._nursery, self._capture, config["cpus"])
         self._replica = Replica(
-            loop=self._loop,
-            brood=self._brood,
-            nursery=self._nursery,
-            spares=self._spares,
+            cradle=Cradle(self._loop, self._brood, self._nursery, self._spares, self._capture),
             config=config,
             sockets=self._sockets,
             report=self._report,
-            capture=self._capture,
             oom_kills=self._oom_kills,
         )
         self._attempts: Dict[Key, Attempt] = {}
@@ -119,6 +119,7 @@ class Agent:
             "hello": self._hello,
             "load": self._load,
             "kill": self._kill,
+            "proceed": self._proceed,
             "activate": self._activate,
             "retire": self._retire,
             "configure": self._configure,
@@ -182,6 +183,11 @@ class Agent:
         attempt = self._named(order)
         if attempt is not None:
             attempt.kill()
+
+    def _proceed(self, order: wire.Message) -> None:
+        attempt = self._named(order)
+        if attempt is not None:
+            attempt.proceed()
 
     def _activate(self, order: wire.Message) -> None:
         attempt = self._named(order)

@@ -1,25 +1,25 @@
 """One attempt to have a generation serve, from its check to its end: what happens when, and what is said of it.
 
 checking → forking → loading → probing → ready → draining, and from each of them to the end, which is said exactly
-once: `failed` before it was ready, `exited` afterwards or when control had it killed.
+once: `failed` before it was ready, `exited` afterwards or when control had it killed. A `load` with `pause` has
+it wait, paused, before that phase until control says `proceed`.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
-from sandbox import blame, children, proc, sockets, wire
+from sandbox import blame, proc, sockets, wire
+from sandbox.birth import Cradle, Wanted, bear
 from sandbox.child import Child
-from sandbox.children import Children, Pipes
 from sandbox.health import Probe
-from sandbox.loop import Loop, Timer
-from sandbox.nursery import Nursery
-from sandbox.output import Capture
+from sandbox.loop import Timer
+from sandbox.peak import Peak
 from sandbox.peer import Peer
 from sandbox.roster import Key
-from sandbox.spares import Spares
 
 CHECK_SECONDS = 10.0
 OOM_SCORES = {"active": 200, "draining": 700}
@@ -28,20 +28,17 @@ _LEAVE_SECONDS = 1.0
 # Time for the stacks of a hanging worker to be written.
 _ASK_SECONDS = 0.1
 _MAX_PHASES = 16
+_UNREADY = ("loading", "paused")
 _FOLLOWING = {"import": "load", "load": "warmup"}
 
 
 class Replica(NamedTuple):
     """What every attempt of a replica shares. config: the agent's own. sockets: the open folder of the sockets."""
 
-    loop: Loop
-    brood: Children
-    nursery: Nursery
-    spares: Spares
+    cradle: Cradle
     config: Dict[str, Any]
     sockets: int
     report: Callable[[wire.Message], None]
-    capture: Callable[[int, int, str], Capture]
     oom_kills: Callable[[], int]
 
 
@@ -63,6 +60,7 @@ class Attempt:
         self.info: Dict[str, Any] = {}
         self.active = False
         self.child: Optional[Child] = None
+        # Until when it may load, or finish what it holds (monotonic).
         self.deadline = 0.0
         self._replica = replica
         self._tree = os.path.join(replica.config["generations"], order["tree"])
@@ -76,6 +74,7 @@ class Attempt:
         self._cut = 0
         self._oom_kills = 0
         self._probe: Optional[Probe] = None
+        self._peak: Optional[Peak] = None
         self._timers: List[Timer] = []
 
     # Orders of control
@@ -85,16 +84,16 @@ class Attempt:
         # Only a check has the checker's short deadline; whatever loads has load_timeout.
         self._phase, begin = ("check", self._check) if self.order["check"] else ("fork", self._bear)
         # A bare zygote on its way is quicker than an interpreter of one's own.
-        if self._replica.nursery.soon:
-            self._replica.nursery.when_settled(begin)
+        if self._replica.cradle.nursery.soon:
+            self._replica.cradle.nursery.when_settled(begin)
         else:
             begin()
 
     def adopt(self, said: Dict[str, Any], peer: Peer, deadline: float) -> Child:
         """Go on with a worker that another agent left. said: its `adopt`. Raises ProcessLookupError."""
         child = Child(
-            self._replica.loop,
-            self._replica.brood,
+            self._replica.cradle.loop,
+            self._replica.cradle.brood,
             said["pid"],
             peer,
             captures=[],
@@ -109,7 +108,17 @@ class Attempt:
         if self.state == "loading":
             self._phase = _following(self.phases)
             self._later(max(0.0, deadline - time.monotonic()), self._time_out)
+        elif self.state == "draining":
+            self._expire(max(0.0, deadline - time.monotonic()), self._replica.config["grace"])
         return child
+
+    def proceed(self) -> None:
+        """Go on after a pause: there is room now."""
+        if self.state == "paused":
+            self.state = "loading"
+            self._send({"type": "proceed"})
+            self._load_from_now()
+            self._changed(self)
 
     def activate(self) -> None:
         self.active = True
@@ -123,24 +132,33 @@ class Attempt:
     def kill(self) -> None:
         """End it now; `exited` says "killed"."""
         self._killed = True
-        if self.child is not None:
-            self.child.kill()
+        self._kill_child()
 
     def retire(self, drain: float, grace: float) -> None:
         """Let it finish what it holds for `drain` seconds, cut the rest, and kill what is left `grace` later.
 
         One that drains already goes on with that: of two deadlines the earlier one holds.
         """
-        if self.state == "loading":
+        if self.state in _UNREADY:
             self.kill()
             return
-        self._later(drain, lambda: self._send({"type": "cut"}))
-        self._later(drain + grace, self._kill_child)
+        deadline = time.monotonic() + drain
+        self._expire(drain, grace)
         if self.state == "ready":
-            self.state, self.active = "draining", False
+            self.state, self.active, self.deadline = "draining", False, deadline
             self._send({"type": "drain"})
             self._set_oom_score("draining")
-            self._changed(self)
+        self.deadline = min(self.deadline, deadline)
+        self._changed(self)
+
+    def _expire(self, drain: float, grace: float) -> None:
+        self._later(drain, self._cut_off)
+        self._later(drain + grace, self._kill_child)
+
+    def _cut_off(self) -> None:
+        """The drain deadline: it counts what it cuts. The signal is for what the model itself may have to end."""
+        self._send({"type": "cut"})
+        self._kill_child(signal.SIGTERM)
 
     @property
     def view(self) -> Dict[str, Any]:
@@ -154,7 +172,13 @@ class Attempt:
             "socket": self.socket,
             "info": self.info,
             "phases": self.phases,
+            "peak": self.peak,
         }
+
+    @property
+    def peak(self) -> Dict[str, int]:
+        """Bytes of its own that it took at most, by phase; {} where nobody looked."""
+        return {} if self._peak is None else self._peak.bytes
 
     @property
     def pid(self) -> Optional[int]:
@@ -210,6 +234,7 @@ class Attempt:
             "warmup": order["warmup"],
             "sockets": config["sockets"],
             "socket": self.socket,
+            "pause": order.get("pause"),
         }
         job = {"kind": "worker", "assignment": assignment, "cpus": config["cpus"], "environment": dict(os.environ)}
         self._oom_kills = self._replica.oom_kills()
@@ -223,61 +248,19 @@ class Attempt:
         hear: Callable[[wire.Message], None],
         ended: Callable[[str], None],
     ) -> None:
-        """Have a process for `job`: forked where a zygote is ready and `mode` allows, else spawned."""
+        """Have a process for `job`; a worker's or a checker's."""
         self._began = started
         if self._killed:
             self._end("killed")
             return
-        waiting = None if mode == "spawn" else self._replica.spares.take(job, self.key[0], hear, ended)
-        if waiting is not None:
-            self.child = waiting
-            self._has_child("fork")
-            return
-        pipes = Pipes()
+        bear(self._replica.cradle, Wanted(job, mode, self.key[0], hear, ended, self._born, self._stillborn))
 
-        def born(pid: int, how: str) -> None:
-            generation, capture = self.key[0], self._replica.capture
-            captures = [capture(pipes.out, generation, "out"), capture(pipes.err, generation, "err")]
-            pipes.given()
-            peer = Peer(self._replica.loop, pipes.channel)
-            child = Child(
-                self._replica.loop,
-                self._replica.brood,
-                pid,
-                peer,
-                captures=captures,
-                trace_fd=pipes.trace,
-                receive=hear,
-                ended=ended,
-            )
-            self.child = child
-            child.born()
-            self._has_child(how)
+    def _stillborn(self, why: str, error: Dict[str, Any]) -> None:
+        self._error = error
+        self._end(why)
 
-        def forked(pid: Optional[int], _error: str) -> None:
-            if pid is not None:
-                born(pid, "fork")
-            else:
-                spawn()
-
-        def spawn() -> None:
-            try:
-                pid = children.spawn(
-                    ["child"], job, pipes.theirs, dict(os.environ), out=pipes.theirs.out, err=pipes.theirs.err
-                )
-            except OSError as error:
-                pipes.discard()
-                self._error = blame.no_process(error)
-                self._end(str(error))
-                return
-            born(pid, "spawn")
-
-        if mode != "spawn" and self._replica.nursery.ready:
-            self._replica.nursery.fork(job, pipes.theirs, forked)
-        else:
-            spawn()
-
-    def _has_child(self, how: str) -> None:
+    def _born(self, child: Child, how: str) -> None:
+        self.child = child
         if self._killed:
             self._kill_child()
         elif self._phase == "check":
@@ -285,11 +268,17 @@ class Attempt:
         else:
             self._phase_done(how, time.monotonic() - self._began)
             self._phase = "import"
-            self.deadline = time.monotonic() + self.order["load_timeout"]
-            self._later(self.order["load_timeout"], self._time_out)
+            self._peak = Peak(self._replica.cradle.loop, child.pid, forked=how == "fork")
+            self._load_from_now()
             self._changed(self)
 
     # Loading
+
+    def _load_from_now(self) -> None:
+        self.deadline = time.monotonic() + self.order["load_timeout"]
+        self._later(self.order["load_timeout"], self._time_out)
+        if self._peak is not None:
+            self._peak.watch(self._phase)
 
     def _hear(self, message: wire.Message) -> None:
         kind = message.get("type")
@@ -297,9 +286,17 @@ class Attempt:
             phase = str(message.get("phase"))
             self._phase_done(phase, wire.number(message.get("seconds")))
             self._phase = _FOLLOWING.get(phase, self._phase)
+            if self._peak is not None:
+                self._peak.watch(phase)  # once more, where it may have been more than ever
+                self._peak.watch(self._phase)
+        elif kind == "paused" and self.state == "loading" and self.order.get("pause"):
+            self._stop_timers()
+            self.state, self._phase = "paused", str(self.order["pause"])
+            self._changed(self)
+            self._report("paused")
         elif kind == "listening" and self.state == "loading" and self._probe is None:
             self._listening = message
-            self._probe = Probe(self._replica.loop, self._replica.sockets, self.socket, self._probed)
+            self._probe = Probe(self._replica.cradle.loop, self._replica.sockets, self.socket, self._probed)
         elif kind == "failed" and self.state == "loading" and self._error is None:
             self._phase = str(message.get("phase"))
             self._error = blame.reported(message.get("error"))
@@ -324,11 +321,11 @@ class Attempt:
         self._changed(self)
         self.say_ready(imports)
         if self.order.get("mode") == "fork":
-            self._replica.nursery.learn(imports)
+            self._replica.cradle.nursery.learn(imports)
 
     def say_ready(self, imports: Optional[List[str]] = None) -> None:
         ready = {"socket": self.socket, "pid": self.pid, "phases": self.phases, "imports": imports or []}
-        self._report("ready", info=self.info, **ready)
+        self._report("ready", info=self.info, peak=self.peak, **ready)
 
     def _time_out(self) -> None:
         """load_timeout: ask where it hangs, then kill."""
@@ -340,9 +337,9 @@ class Attempt:
 
     # The end
 
-    def _kill_child(self) -> None:
+    def _kill_child(self, number: int = signal.SIGKILL) -> None:
         if self.child is not None:
-            self.child.kill()
+            self.child.kill(number)
 
     def _worker_ended(self, cause: str) -> None:
         if cause == "signal 9" and not self._killed and self._replica.oom_kills() > self._oom_kills:
@@ -357,7 +354,7 @@ class Attempt:
         if self._probe is not None:
             self._probe.cancel()
         sockets.discard(self._replica.sockets, self.socket)
-        if self.state == "loading" and not self._killed:
+        if self.state in _UNREADY and not self._killed:
             stacks = "" if self.child is None else self.child.stacks
             roots = [self._replica.config["source"], self._tree]
             error = blame.place(self._error or blame.death(cause, self._phase), stacks, roots)
@@ -387,12 +384,14 @@ class Attempt:
             proc.set_oom_score(self.pid, OOM_SCORES[role])
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
-        self._timers.append(self._replica.loop.later(seconds, call))
+        self._timers.append(self._replica.cradle.loop.later(seconds, call))
 
     def _stop_timers(self) -> None:
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
+        if self._peak is not None:
+            self._peak.rest()
 
 
 def _following(phases: Dict[str, float]) -> str:

@@ -47,8 +47,9 @@ class Connection(asyncio.Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether a request runs, or one has begun to arrive."""
-        return self._task is not None or self._parser.buffered > 0
+        """Whether a request runs, one has begun to arrive, or an answer is not yet written whole."""
+        unwritten = self._transport is not None and self._transport.get_write_buffer_size() > 0
+        return self._task is not None or self._parser.buffered > 0 or unwritten
 
     @property
     def gone(self) -> bool:

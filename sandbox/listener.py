@@ -30,6 +30,7 @@ class Listener:
         self._connections: Dict[Connection, socket.socket] = {}
         self._coming: Set[asyncio.Task[None]] = set()
         self._draining = False
+        self._cutting = False
         self.drained: asyncio.Future[None] = loop.create_future()
         loop.add_reader(self._socket.fileno(), self._accept)
 
@@ -39,8 +40,9 @@ class Listener:
         self._end_if_unused()
 
     def cut(self) -> int:
-        """Close everything now. Returns how many requests were cut."""
-        cut = sum(connection.busy for connection in self._connections)
+        """Close everything now. Returns how many requests were cut; 0 where that was done before."""
+        cut = 0 if self._cutting else sum(connection.busy for connection in self._connections)
+        self._cutting = True
         self._close()
         for connection in list(self._connections):
             connection.abort()

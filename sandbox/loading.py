@@ -36,15 +36,23 @@ class LoadError(Exception):
 
 
 class Loading:
-    """One assignment's way to a service. `done` is told each phase as it ends."""
+    """One assignment's way to a service. `done` is told each phase as it ends; `wait` returns when the phase before
+    which the assignment wants a pause may begin.
+    """
 
     def __init__(
-        self, assignment: Dict[str, Any], loop: asyncio.AbstractEventLoop, done: PhaseDone, preloaded: Any = None
+        self,
+        assignment: Dict[str, Any],
+        loop: asyncio.AbstractEventLoop,
+        done: PhaseDone,
+        preloaded: Any = None,
+        wait: Callable[[], None] = lambda: None,
     ) -> None:
         self._assignment = assignment
         self._loop = loop
         self._done = done
         self._preloaded = preloaded
+        self._wait = wait
         self._source = Source(assignment["source"], assignment["tree"])
         self._phases: Dict[str, float] = {}
         self._config: Dict[str, Any] = assignment.get("config") or {}
@@ -60,6 +68,8 @@ class Loading:
         return Loaded(service, imports.third_party(), self._phases)
 
     def _phase(self, name: str, work: Callable[[], Any]) -> Any:
+        if self._assignment.get("pause") == name:
+            self._wait()
         began = time.perf_counter()
         try:
             value = work()

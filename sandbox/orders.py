@@ -25,6 +25,7 @@ _FIELDS: Dict[str, Dict[str, _Kind]] = {
     "hello": {},
     "load": _LOAD,
     "kill": _KEY,
+    "proceed": _KEY,
     "activate": _KEY,
     "retire": {**_KEY, "drain": _NUMBER, "grace": _NUMBER},
     "configure": {"serving": dict},

@@ -66,6 +66,14 @@ def usage(pid: int) -> Optional[Dict[str, int]]:
     return {"rss": _kilobytes(status, "VmRSS"), "private": private, "threads": int(status.get("Threads", "0"))}
 
 
+def anonymous(pid: int) -> Optional[int]:
+    """Bytes of memory that no file stands behind, shared with a parent or not; None when the process is gone."""
+    try:
+        return _kilobytes(_table(f"/proc/{pid}/status"), "RssAnon")
+    except OSError:
+        return None
+
+
 def oom_kills() -> int:
     """Processes that the kernel killed for memory in this process's cgroup so far; 0 where it cannot be known."""
     for path in _oom_files():

@@ -21,6 +21,8 @@ from sandbox.protocols.routes import App
 # How often and how long a worker looks for a new agent after the old one died.
 _DIAL_EVERY = 0.1
 _DIAL_FOR = 30.0
+# How long it then finishes what it holds: nobody is left to set a deadline.
+_DRAIN_ALONE = 30.0
 # Time for the calls that a cut cancelled to run their `finally`, and for the last message to be written.
 _LAST_WORDS = 0.5
 
@@ -36,7 +38,7 @@ def run(assignment: Dict[str, Any], channel: socket.socket, preloaded: Any = Non
         say(channel, {"type": "phase", "phase": phase, "seconds": seconds})
 
     try:
-        loaded = Loading(assignment, loop, phase_done, preloaded).run()
+        loaded = Loading(assignment, loop, phase_done, preloaded, lambda: _pause(assignment, channel)).run()
         asyncio.set_event_loop(loop)  # a `load` that ran a loop of its own has unset ours
         worker = _Worker(assignment, loaded, loop)
         announcement = worker.announcement
@@ -51,6 +53,28 @@ def run(assignment: Dict[str, Any], channel: socket.socket, preloaded: Any = Non
     say(channel, announcement)
     loop.run_until_complete(worker.serve(channel))
     _leave(0)
+
+
+def _pause(assignment: Dict[str, Any], channel: socket.socket) -> None:
+    """Say so, and wait for `proceed`: two generations do not fit, and the old one ends first.
+
+    Limits that come meanwhile are taken over. Read byte by byte: what follows is the worker's. Without an agent there
+    is nobody to make room, nor to tell: it ends, and is loaded anew.
+    """
+    say(channel, {"type": "paused"})
+    lines = wire.Lines()
+    while True:
+        try:
+            data = channel.recv(1)
+        except OSError:
+            data = b""
+        if not data:
+            _leave(1)
+        for message in lines.feed(data):
+            if message.get("type") == "proceed":
+                return
+            if message.get("type") == "configure":
+                assignment["serving"] = wire.mapping(message.get("serving"))
 
 
 class _Worker:
@@ -136,6 +160,8 @@ class _Worker:
             await asyncio.sleep(_DIAL_EVERY)
         self._state = "draining"
         self._listener.drain()
+        await asyncio.sleep(_DRAIN_ALONE)
+        self._cut_now()
 
     async def _dial(self, deadline: float) -> bool:
         """Whether an agent took us in."""
