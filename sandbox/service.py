@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 from sandbox import failure, result
+from sandbox.batching import Batcher
 from sandbox.calls import Caller, Function
 from sandbox.chat import Chat
 from sandbox.discovery import Found, hook
-from sandbox.model import lasting_context, request_context
+from sandbox.model import Prediction, lasting_context, request_context
 from sandbox.refusal import Refusal
 from sandbox.slots import Lease, Slots
 from sandbox.threads import Threads
@@ -22,6 +23,7 @@ SERVING: Dict[str, Any] = {
     "queue_timeout": 30.0,
     "max_input": None,
     "max_batch": 100,
+    "batching": None,
     "debug": False,
 }
 _LIMITS = ("concurrency", "queue_size", "queue_timeout", "max_input", "max_batch")
@@ -55,12 +57,15 @@ class Service:
         self.embed = self._function("embed")
         chat = self._function("on_chat_messages") or self._function("chat")
         self.chat = Chat(chat, self.caller, self._hooks()) if chat else None
+        self.batcher: Optional[Batcher] = None
+        self._batch()
 
     def configure(self, serving: Dict[str, Any]) -> None:
         """New limits, live."""
         self.serving.update(serving)
         self.slots.configure(*_slots(self.serving))
         self._threads.limit = self.slots.concurrency
+        self._batch()
 
     @property
     def info(self) -> Dict[str, Any]:
@@ -89,6 +94,21 @@ class Service:
         request_context.set(dict(lasting_context(self._instance)))
         return Lease(self.slots)
 
+    async def together(self, lease: Lease, inputs: List[Any]) -> List[Any]:
+        """One call of predict_batch: a result for each input. Raises TypeError where it returns anything else."""
+        if self.predict_batch is None:
+            raise TypeError("this model has no predict_batch")
+        values = await self.caller.call(self.predict_batch, lease, [inputs], {})
+        if isinstance(values, Prediction):
+            values = values.value
+        if hasattr(values, "tolist"):
+            values = values.tolist()
+        if not isinstance(values, (list, tuple)) or len(values) != len(inputs):
+            got = f"{len(values)} results" if isinstance(values, (list, tuple)) else type(values).__name__
+            told = f"predict_batch got {len(inputs)} inputs and returned {got}"
+            raise TypeError(f"{told}; it owes a list with one for each")
+        return list(values)
+
     def measure(self, inputs: Any, size: Optional[int] = None, where: str = "the input") -> None:
         """Refuse an input whose JSON has more than `max_input` characters. size: an upper bound that is known."""
         limit = self.serving["max_input"]
@@ -106,6 +126,16 @@ class Service:
         if self.serving["debug"]:
             details["traceback"] = told["traceback"]
         return Refusal("PREDICTION_FAILED", f"the model raised {told['type']}: {told['message']}", details)
+
+    def _batch(self) -> None:
+        """Batching as the limits say, where the model has something to call with a batch."""
+        limits = self.serving["batching"]
+        if limits is None or self.predict_batch is None:
+            self.batcher = None  # one that has calls ends them; new ones no longer come to it
+            return
+        if self.batcher is None:
+            self.batcher = Batcher(self.slots, self.begin, self.together)
+        self.batcher.configure(int(limits["max_size"]), float(limits["max_wait"]))
 
     def _function(self, name: str) -> Optional[Function]:
         target = hook(self._found, self._instance, name)

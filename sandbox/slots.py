@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import collections
-from typing import Deque
 
+from sandbox.fairness import FairQueue
 from sandbox.refusal import Refusal
 
 
 class Slots:
-    """`concurrency` calls run, `queue_size` wait in order, each at most `queue_timeout` seconds. One event loop."""
+    """`concurrency` calls run and `queue_size` wait, fairly between clients, at most `queue_timeout` seconds.
+
+    One event loop.
+    """
 
     def __init__(self, concurrency: int, queue_size: int, queue_timeout: float) -> None:
         self.concurrency = concurrency
         self.queue_size = queue_size
         self.queue_timeout = queue_timeout
         self.running = 0
-        self._waiting: Deque[asyncio.Future[None]] = collections.deque()
+        self._waiting: FairQueue[asyncio.Future[None]] = FairQueue()
 
     @property
     def queued(self) -> int:
@@ -37,8 +39,11 @@ class Slots:
             return True
         return False
 
-    async def acquire(self) -> float:
-        """Take a slot, waiting for one. Returns the seconds waited. Raises Refusal QUEUE_FULL or QUEUE_TIMEOUT."""
+    async def acquire(self, client: str = "") -> float:
+        """Take a slot, waiting for one in turn with other clients. Returns the seconds waited.
+
+        Raises Refusal QUEUE_FULL or QUEUE_TIMEOUT.
+        """
         if self.try_acquire():
             return 0.0
         if len(self._waiting) >= self.queue_size:
@@ -50,42 +55,41 @@ class Slots:
         loop = asyncio.get_running_loop()
         began = loop.time()
         turn: asyncio.Future[None] = loop.create_future()
-        self._waiting.append(turn)
-        timer = loop.call_later(self.queue_timeout, self._give_up, turn, self.queue_timeout)
+        self._waiting.push(client, turn)
+        timer = loop.call_later(self.queue_timeout, self._give_up, client, turn, self.queue_timeout)
         try:
             await turn
         except asyncio.CancelledError:
-            self._leave(turn)
+            self._leave(client, turn)
             raise
         finally:
             timer.cancel()
         return loop.time() - began
 
     def release(self) -> None:
-        """Give a slot back; the one who waited longest has it from here on."""
+        """Give a slot back; whose turn it is among those who wait has it from here on."""
         self.running -= 1
         self._admit()
 
     def _admit(self) -> None:
         while self._waiting and self.running < self.concurrency:
-            turn = self._waiting.popleft()
+            turn = self._waiting.pop()
             if not turn.done():
                 self.running += 1
                 turn.set_result(None)
 
-    def _give_up(self, turn: asyncio.Future[None], waited: float) -> None:
+    def _give_up(self, client: str, turn: asyncio.Future[None], waited: float) -> None:
         if turn.done():
             return
-        self._waiting.remove(turn)
+        self._waiting.remove(client, turn)
         turn.set_exception(
             Refusal("QUEUE_TIMEOUT", f"no slot became free within queue.timeout ({waited:g} s)", retry_after=1)
         )
 
-    def _leave(self, turn: asyncio.Future[None]) -> None:
+    def _leave(self, client: str, turn: asyncio.Future[None]) -> None:
         """The client went while it waited, maybe in the very moment in which it was admitted."""
         if turn.cancelled():
-            if turn in self._waiting:
-                self._waiting.remove(turn)
+            self._waiting.remove(client, turn)
         elif turn.exception() is None:
             self.release()
 

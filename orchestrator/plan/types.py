@@ -31,6 +31,14 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True)
+class Batching:
+    """Concurrent calls become calls of predict_batch: at most max_size together, max_wait seconds for company."""
+
+    max_size: int = 32
+    max_wait: float = 0.005
+
+
+@dataclass(frozen=True, slots=True)
 class Serving:
     """How a worker serves. Durations in seconds; a change of these is live (no new generation)."""
 
@@ -40,6 +48,7 @@ class Serving:
     timeout: float = 60.0
     max_input: int | None = None
     max_batch: int = 100
+    batching: Batching | None = None
     debug: bool = False
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from orchestrator.errors import SandboxError, SpecError
 from orchestrator.plan.types import (
+    Batching,
     Desired,
     GatewayDesired,
     Limits,
@@ -184,6 +185,7 @@ def _serving(spec: ModelSpec) -> Serving:
         timeout=spec.timeout,
         max_input=spec.max_input,
         max_batch=spec.max_batch,
+        batching=None if spec.batching is None else Batching(spec.batching.max_size, spec.batching.max_wait),
         debug=spec.debug,
     )
 

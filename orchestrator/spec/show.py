@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from orchestrator.plan.types import Desired, GatewayDesired, ModelDesired, Mount
+from orchestrator.plan.types import Batching, Desired, GatewayDesired, ModelDesired, Mount
 from orchestrator.spec.load import Project
 from orchestrator.spec.models import ModelSpec
 from orchestrator.spec.units import duration_text, rate_text, size_text
@@ -68,6 +68,7 @@ def _model(model: ModelDesired, spec: ModelSpec) -> dict[str, Any]:
         "load_timeout": duration_text(model.load_timeout),
         "max_input": serving.max_input,
         "max_batch": serving.max_batch,
+        "batching": _batching(serving.batching),
         "reload": {
             "quiet": duration_text(reload.quiet),
             "max_wait": duration_text(reload.max_wait),
@@ -82,6 +83,10 @@ def _model(model: ModelDesired, spec: ModelSpec) -> dict[str, Any]:
         "warmup": model.warmup,
         "debug": serving.debug,
     }
+
+
+def _batching(batching: Batching | None) -> Any:
+    return batching and {"max_size": batching.max_size, "max_wait": duration_text(batching.max_wait)}
 
 
 def _masked(name: str, value: str, spec: ModelSpec) -> str:

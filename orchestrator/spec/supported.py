@@ -15,7 +15,6 @@ from orchestrator.spec.yaml import KeyPath
 NOT_SUPPORTED: tuple[str, ...] = (
     "gateway.workers",
     "gateway.api_keys",
-    "models.*.batching",
 )
 
 

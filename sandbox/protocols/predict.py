@@ -7,7 +7,7 @@ import time
 from typing import Any, Dict, List, Optional
 
 from sandbox import result
-from sandbox.calls import Function, Streamed
+from sandbox.calls import Streamed
 from sandbox.model import Prediction
 from sandbox.protocols import envelope
 from sandbox.protocols.sse import EventStream
@@ -21,7 +21,7 @@ from sandbox.slots import Lease
 async def predict(service: Service, turn: Turn) -> None:
     """One input object, one prediction; a generator's items as events where the client accepts them."""
     function = service.predict
-    if function is None:
+    if function is None or service.batcher is not None:
         await _predict_by_batch(service, turn)
         return
     inputs, size = envelope.read(turn.request.body)
@@ -54,6 +54,20 @@ async def predict(service: Service, turn: Turn) -> None:
     envelope.answer(turn.connection, turn.id, data, turn.queue_header)
 
 
+async def by_batch(service: Service, turn: Turn, inputs: Any) -> Any:
+    """What predict_batch makes of one input: among those of other requests where batching is on, else alone."""
+    if service.batcher is not None:
+        return await turn.share(service.batcher, inputs)
+    if service.predict_batch is None:
+        raise no_predict(service)
+    lease = await turn.admit(service)
+    try:
+        (value,) = await service.together(lease, [inputs])
+    finally:
+        lease.drop()
+    return _raised(value)
+
+
 async def predict_batch(service: Service, turn: Turn) -> None:
     """Many inputs, answered in order; an item that fails does so alone."""
     if service.predict is None and service.predict_batch is None:
@@ -69,7 +83,7 @@ async def predict_batch(service: Service, turn: Turn) -> None:
     began = time.perf_counter()
     try:
         if service.predict_batch is not None:
-            answers = await _together(service, service.predict_batch, turn, lease, inputs)
+            answers = await _together(service, turn, lease, inputs)
         else:
             answers = await _one_by_one(service, turn, lease, inputs)
     except BaseException as error:
@@ -96,24 +110,19 @@ async def warm_up(service: Service, example: Any) -> None:
 
 
 async def _predict_by_batch(service: Service, turn: Turn) -> None:
-    function = service.predict_batch
-    if function is None:
-        raise no_predict(service)
     inputs, size = envelope.read(turn.request.body)
+    if service.predict is not None:
+        service.predict.signature.bind(inputs)
     service.measure(inputs, size)
-    lease = await turn.admit(service)
     began = time.perf_counter()
     try:
-        (value,) = await whole(service, function, lease, [inputs])
-        data = _data(raised(value), began)
+        data = _data(await by_batch(service, turn, inputs), began)
     except BaseException as error:
         raise turn.refusal(service, error) from error
-    finally:
-        lease.drop()
     envelope.answer(turn.connection, turn.id, data, turn.queue_header)
 
 
-async def _together(service: Service, function: Function, turn: Turn, lease: Lease, inputs: List[Any]) -> List[str]:
+async def _together(service: Service, turn: Turn, lease: Lease, inputs: List[Any]) -> List[str]:
     """One call of predict_batch with the items that are valid."""
     answers: Dict[int, str] = {}
     valid = []
@@ -126,7 +135,7 @@ async def _together(service: Service, function: Function, turn: Turn, lease: Lea
         except Refusal as refusal:
             answers[index] = _item_error(refusal)
     if valid:
-        values = await whole(service, function, lease, [inputs[index] for index in valid])
+        values = await service.together(lease, [inputs[index] for index in valid])
         for index, value in zip(valid, values):
             answers[index] = _item(service, turn, value)
     return [answers[index] for index in range(len(inputs))]
@@ -172,17 +181,6 @@ async def _one_by_one(service: Service, turn: Turn, lease: Lease, inputs: List[A
     return answers
 
 
-async def whole(service: Service, function: Function, lease: Lease, inputs: List[Any]) -> List[Any]:
-    """One call of predict_batch: a result for each input. Raises TypeError where it returns anything else."""
-    values = _plain(await service.caller.call(function, lease, [inputs], {}))
-    if hasattr(values, "tolist"):
-        values = values.tolist()
-    if not isinstance(values, (list, tuple)) or len(values) != len(inputs):
-        got = f"{len(values)} results" if isinstance(values, (list, tuple)) else type(values).__name__
-        raise TypeError(f"predict_batch got {len(inputs)} inputs and returned {got}; it owes a list with one for each")
-    return list(values)
-
-
 def _item(service: Service, turn: Turn, value: Any) -> str:
     if isinstance(value, Refusal):
         return _item_error(value)
@@ -210,7 +208,7 @@ def _data(value: Any, began: float) -> str:
     return text + "}"
 
 
-def raised(value: Any) -> Any:
+def _raised(value: Any) -> Any:
     """predict_batch may return an exception in an item's place."""
     if isinstance(value, BaseException):
         raise value

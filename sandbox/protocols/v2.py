@@ -18,7 +18,6 @@ from sandbox.refusal import Refusal, invalid
 from sandbox.schema import Type
 from sandbox.service import Service
 from sandbox.signature import Arguments, Parameter
-from sandbox.slots import Lease
 
 _LENGTH = "inference-header-content-length"
 _JSON_TYPES = {"integer": "INT64", "number": "FP64", "boolean": "BOOL", "string": "BYTES"}
@@ -63,14 +62,11 @@ async def infer(service: Service, turn: Turn) -> None:
     wanted = _wanted(body)
     bound = service.predict.signature.bind(inputs) if service.predict is not None else None
     service.measure(inputs, len(turn.request.body))
-    lease = await turn.admit(service)
     try:
-        outputs, extras = _outputs(await _call(service, lease, inputs, bound))
+        outputs, extras = _outputs(await _call(service, turn, inputs, bound))
         head, raw = _answer(service, body, _chosen(outputs, wanted), extras)
     except BaseException as error:
         raise turn.refusal(service, error) from error
-    finally:
-        lease.drop()
     if not raw:
         _respond(turn, 200, envelope.JSON, head)
         return
@@ -78,13 +74,14 @@ async def infer(service: Service, turn: Turn) -> None:
     _respond(turn, 200, headers, head + b"".join(raw))
 
 
-async def _call(service: Service, lease: Lease, inputs: Dict[str, Any], bound: Optional[Arguments]) -> Any:
-    if service.predict is not None and bound is not None:
+async def _call(service: Service, turn: Turn, inputs: Dict[str, Any], bound: Optional[Arguments]) -> Any:
+    if service.predict is None or bound is None or service.batcher is not None:
+        return await predict.by_batch(service, turn, inputs)
+    lease = await turn.admit(service)
+    try:
         return await service.caller.call(service.predict, lease, *bound)
-    if service.predict_batch is None:
-        raise predict.no_predict(service)
-    (value,) = await predict.whole(service, service.predict_batch, lease, [inputs])
-    return predict.raised(value)
+    finally:
+        lease.drop()
 
 
 def refuse(turn: Turn, refusal: Refusal) -> None:

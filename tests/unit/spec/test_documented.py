@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import SpecError
+from orchestrator.plan.types import Batching
 from orchestrator.spec import schema
 from orchestrator.spec.models import SandboxSpec
 from orchestrator.spec.supported import NOT_SUPPORTED
@@ -74,9 +75,9 @@ def test_with_every_option_on_exactly_the_keys_that_are_not_built_are_refused(ex
 def test_with_every_option_on_but_those_the_example_resolves(example) -> None:
     text = switched_on(EXAMPLE).replace("  workers: 2", "  workers: 1")
     text = re.sub(r"^  api_keys:\n(?:    .*\n)+", "", text, flags=re.MULTILINE)
-    text = re.sub(r"^    batching:\n(?:      .*\n)+", "", text, flags=re.MULTILINE)
     digits = example.resolve(text, profiles=["vision"]).models["digits"]
     assert (digits.replicas, digits.limits.memory, digits.limits.pids) == (2, 512 * 1024**2, 256)
+    assert digits.serving.batching == Batching(32, 0.005)
     assert (digits.environment, digits.depends_on) == ({"A": "1", "LOG_LEVEL": "info"}, ("hello",))
 
 

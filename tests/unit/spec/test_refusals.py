@@ -155,7 +155,7 @@ CASES = [
     model("load_timeout", "[1s]", "wrong-type", "must be a duration such as 30s, not a list", SPAN),
     model("max_input", "0", "bad-value", "must be at least 1, not 0", "write a number at least 1"),
     model("max_batch", "0", "bad-value", "must be at least 1, not 0", "write a number at least 1"),
-    model("batching", "{}", "not-supported", "is not supported yet", "remove it; this release knows only its default"),
+    model("batching", "32", "wrong-type", "must be a mapping, not the number 32", BELOW),
     model("batching.max_size", "0", "bad-value", "must be at least 1, not 0", "write a number at least 1"),
     model("batching.max_wait", "5", "bad-value", "'5' is no duration", "a unit is needed: 5s or 5ms"),
     model("reload", "auto", "wrong-type", "must be a mapping, not 'auto'", BELOW),

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from orchestrator.errors import SandboxError, SpecError
-from orchestrator.plan.types import Limits, Mount, ReloadPolicy, Serving
+from orchestrator.plan.types import Batching, Limits, Mount, ReloadPolicy, Serving
 from orchestrator.spec import resolve
 
 HELLO = "models: {hello: model_dirs/hello}"
@@ -52,6 +52,7 @@ models:
     load_timeout: 7s
     max_input: 8
     max_batch: 9
+    batching: {max_size: 10, max_wait: 11ms}
     reload: {quiet: 1ms, max_wait: 2ms, drain: 3s, mode: spawn, keep: 4, max_draining: 5}
     restart: always
     depends_on: [digits, digits]
@@ -65,7 +66,7 @@ models:
     weights = str(folder.root / "weights")
     assert hello.mounts == (Mount(weights, "/weights", True), Mount(f"{weights}/w", "/w", False))
     assert (hello.data_writable, hello.network) == (True, "bridge")
-    assert hello.serving == Serving(3, 4, 5.0, 6.0, 8, 9, True)
+    assert hello.serving == Serving(3, 4, 5.0, 6.0, 8, 9, Batching(10, 0.011), True)
     assert hello.reload == ReloadPolicy(0.001, 0.002, 3.0, "spawn", 4, 5)
     assert (hello.load_timeout, hello.restart, hello.depends_on, hello.warmup) == (7.0, "always", ("digits",), True)
 
