@@ -19,7 +19,8 @@ test: $(VENV)/.installed-dev ## all tests; those that need a Docker engine say s
 	@$(BIN)/pytest
 
 test-nonroot: $(VENV)/.installed-dev ## the tests whose outcome depends on who runs them
-	@$(BIN)/pytest tests/contract tests/e2e tests/unit/control -m "docker or nonroot"
+	@SANDBOX_LOAD_SECONDS=10 SANDBOX_LOAD_EDITS=33 \
+	    $(BIN)/pytest tests/contract tests/e2e tests/unit/control -m "docker or nonroot"
 
 check: $(VENV)/.installed-dev ## what must hold of the code itself: ruff, mypy, import-linter, the documentation
 	@$(BIN)/ruff check .
