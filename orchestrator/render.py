@@ -146,10 +146,10 @@ class Screen:
         return f"\x1b[{code}m{text}\x1b[0m"
 
     def action(self, action: Json, width: int = 0) -> None:
-        """One line of a plan: `hello  load g3  (main.py changed)`."""
+        """One line of a plan: `hello fork a forked worker beside g3  (main.py)`."""
         detail = f" {action['detail']}" if action.get("detail") else ""
         cause = f"  ({action['cause']})" if action.get("cause") else ""
-        self.line(f"{str(action.get('model') or '').ljust(width)} {action['verb']}{detail}{cause}")
+        self.line(f"{str(action.get('model') or 'sandbox').ljust(width)} {action['verb']}{detail}{cause}")
 
 
 def row_json(row: Json) -> dict[str, Any]:

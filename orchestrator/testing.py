@@ -43,11 +43,13 @@ class FakeAgent:
     """An agent without processes. The first line of a tree's main.py steers it:
 
     `# syntax` and `# import` fail with that error, `# hang` never becomes ready, everything else is ready at once.
+    how: the way that it has workers, "fork" or "spawn".
     """
 
     def __init__(self, place: ReplicaPlace, on_exit: Callable[[], None]) -> None:
         self.place = place
         self._on_exit = on_exit
+        self.how = "fork"
         self.workers: dict[int, dict[str, Any]] = {}
         self.active: int | None = None
         self.received: list[dict[str, Any]] = []
@@ -105,6 +107,8 @@ class FakeAgent:
             case "activate":
                 self.active = message["generation"]
                 self.tell({"type": "activated", "generation": self.active})
+            case "configure":
+                self.tell({"type": "configured"})
             case "kill" | "retire":
                 self._gone(message["attempt"], "killed" if message["type"] == "kill" else "exit 0")
             case "stop":
@@ -125,7 +129,7 @@ class FakeAgent:
         elif first != "# hang":
             self.workers[attempt]["state"] = "ready"
             ready = {"type": "ready", "generation": number, "attempt": attempt, "socket": socket, "pid": 1000 + attempt}
-            self.tell({**ready, "phases": {"fork": 0.001}, "imports": [], "info": {}})
+            self.tell({**ready, "phases": {self.how: 0.001}, "imports": [], "info": {}})
 
     def _gone(self, attempt: int, cause: str) -> None:
         worker = self.workers.pop(attempt, None)

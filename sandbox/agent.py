@@ -210,7 +210,7 @@ class Agent:
 
     def _configure(self, order: wire.Message) -> None:
         for attempt in self._attempts.values():
-            attempt.configure(order["serving"])
+            attempt.configure(order["serving"], order.get("load_timeout"))
         self._report({"type": "configured"})
 
     def _preload(self, order: wire.Message) -> None:

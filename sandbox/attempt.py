@@ -125,9 +125,15 @@ class Attempt:
         self._send({"type": "active"})
         self._set_oom_score("active")
 
-    def configure(self, serving: Dict[str, Any]) -> None:
+    def configure(self, serving: Dict[str, Any], load_timeout: Optional[float]) -> None:
+        """New limits. Those of a load that is under way count from when it began, so that it may have ended by now."""
         self.order["serving"] = serving
         self._send({"type": "configure", "serving": serving})
+        known = self.order["load_timeout"]  # 0: another agent began it
+        if load_timeout is not None and known and self.state == "loading" and self._phase not in ("check", "fork"):
+            self.deadline += load_timeout - known
+            self.order["load_timeout"] = load_timeout
+            self._time_out()
 
     def kill(self) -> None:
         """End it now; `exited` says "killed"."""
@@ -329,7 +335,11 @@ class Attempt:
 
     def _time_out(self) -> None:
         """load_timeout: ask where it hangs, then kill."""
-        if self.child is None or self.state != "loading":
+        if self.child is None or self.state != "loading" or self._error is not None:
+            return
+        left = self.deadline - time.monotonic()
+        if left > 0:  # it was given more time, or less
+            self._later(left, self._time_out)
             return
         self._error = blame.timeout(self._phase, self.order["load_timeout"])
         self.child.ask_place()

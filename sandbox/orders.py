@@ -28,7 +28,7 @@ _FIELDS: Dict[str, Dict[str, _Kind]] = {
     "proceed": _KEY,
     "activate": _KEY,
     "retire": {**_KEY, "drain": _NUMBER, "grace": _NUMBER},
-    "configure": {"serving": dict},
+    "configure": {"serving": dict, "load_timeout": (*_NUMBER, type(None))},
     "preload": {"imports": list},
     "usage": {},
     "stop": {"drain": _NUMBER, "grace": _NUMBER},

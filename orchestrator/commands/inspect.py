@@ -169,10 +169,11 @@ def plan(args: argparse.Namespace, session: Session) -> int:
     elif not actions:
         session.screen.line("nothing to do: what runs is what sandbox.yaml says")
     else:
-        width = max(len(str(action.get("model") or "")) for action in actions)
+        width = max(len(str(action.get("model") or "sandbox")) for action in actions)
         for action in actions:
             session.screen.action(action, width)
-    return EXIT_CHANGES if actions and args.exit_code else 0
+    changes = any(action["verb"] != "none" for action in actions)  # "none": an edit of which nothing will come
+    return EXIT_CHANGES if changes and args.exit_code else 0
 
 
 def _planned(session: Session) -> list[Json]:

@@ -114,13 +114,14 @@ class Executor:
             found = Problem(reference, _with_hint(error), traceback=log, phase="build", reference=reference)
             if lock_hash == self._desired.lock_hash:  # it may not be wanted any more
                 self._state.trouble["build"] = found
-            self._world.journal.add("build", f"build failed: {error}", model=name, ok=False, log=log)
+            seconds = time.monotonic() - began
+            self._reports.reloads.unbuilt(f"build failed: {error}", lock_hash, seconds, log=log)
             return
         self._state.built[lock_hash] = environment
         self._state.environments[lock_hash] = "ready"
         if lock_hash == self._desired.lock_hash:
             self._state.trouble.pop("build", None)
-        seconds = time.monotonic() - began
+        seconds = self._state.built_in[lock_hash] = time.monotonic() - began
         if seconds > 0.5:
             self._world.journal.add("build", f"environment ready in {seconds:.1f} s", model=name, ok=True)
 
@@ -162,6 +163,7 @@ class Executor:
         replica.task = self._spawn(self._bring_up(replica, born, environment))
 
     async def _bring_up(self, replica: Replica, desired: ModelDesired, environment: Environment) -> None:
+        began = time.monotonic()
         try:
             _make_folders(replica.place)
             replica.record = await self._world.runtimes[desired.runtime].start(desired, replica.place, environment)
@@ -170,6 +172,7 @@ class Executor:
             async with asyncio.timeout(GREETING_WITHIN):
                 if not await replica.answered():
                     raise RuntimeFailure("start", "its agent ended at once")
+            replica.started_in = time.monotonic() - began
         except (SandboxError, OSError, TimeoutError) as error:
             message = (
                 _with_hint(error) if isinstance(error, SandboxError) else str(error) or "its agent does not answer"
@@ -212,7 +215,7 @@ class Executor:
         routed = self._state.routed
         check = [path for path in generation.changed if path.endswith(".py")] if routed is not None else []
         replica.workers[attempt] = Worker(generation, attempt, "loading", time.monotonic())
-        replica.serving = desired.serving
+        replica.told = (desired.serving, desired.load_timeout)
         replica.send(
             {
                 "type": "load",
@@ -241,6 +244,7 @@ class Executor:
         if worker is not None and replica.send({"type": "kill", "generation": number, "attempt": attempt}):
             worker.killed = True
             self._state.superseded += 1
+            self._reports.reloads.superseded(worker)
 
     def _retire(self, replica: Replica, number: int, attempt: int) -> None:
         worker = replica.find(number, attempt)
@@ -250,6 +254,7 @@ class Executor:
         order = {"type": "retire", "generation": number, "attempt": attempt, "drain": drain, "grace": GRACE}
         if replica.send(order):
             worker.state = "draining"
+            worker.drains_since = time.monotonic()
 
     def give_up(self, replica: Replica, worker: Worker) -> None:
         """Retire a worker that serves and cannot be reached any more; another of its generation is loaded."""
@@ -260,8 +265,10 @@ class Executor:
         self._retire(replica, number, worker.attempt)
 
     def _configure(self, replica: Replica) -> None:
-        if replica.send({"type": "configure", "serving": encode_serving(self._desired.serving)}):
-            replica.serving = self._desired.serving
+        wish = self._desired
+        order = {"serving": encode_serving(wish.serving), "load_timeout": wish.load_timeout}
+        if replica.send({"type": "configure", **order}):
+            replica.telling = (wish.serving, wish.load_timeout)
 
     # Traffic
 
@@ -280,7 +287,7 @@ class Executor:
             state.good = generation
         await self._reports.publish()
         if new:
-            self._reports.reloaded(before, routed, began)
+            self._reports.reloads.live(before, routed, self._reports.routed_workers(), began)
 
     def _generation_of(self, routed: Routed) -> Generation | None:
         for incarnation, attempt in routed.upstreams:

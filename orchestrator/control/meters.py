@@ -10,7 +10,10 @@ from orchestrator.plan.lifecycle import STATES, State
 from orchestrator.ports import Usage
 
 BOUNDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-PHASES = ("detect", "snapshot", "check", "fork", "spawn", "import", "load", "warmup", "ready", "swap", "total")
+PHASES = (
+    *("detect", "snapshot", "build", "start", "check", "fork", "spawn", "import", "load", "warmup", "ready", "swap"),
+    *("drain", "total"),
+)
 
 
 class Meters:
@@ -30,6 +33,10 @@ class Meters:
         for phase in PHASES:
             if phase in phases:
                 self._durations.observe((model, phase), phases[phase])
+
+    def phase(self, model: str, phase: str, seconds: float) -> None:
+        """Count a phase that ends after its reload was told of."""
+        self._durations.observe((model, phase), seconds)
 
     def restart(self, model: str, cause: str) -> None:
         """Count a worker or an agent that ended by itself."""

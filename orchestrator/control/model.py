@@ -18,11 +18,12 @@ from orchestrator.control.generations import Generations
 from orchestrator.control.replica import Replica
 from orchestrator.control.reports import Reports
 from orchestrator.control.source import Source
-from orchestrator.control.state import ModelState
+from orchestrator.control.state import Edit, ModelState
 from orchestrator.control.trees import TreesInUse
 from orchestrator.control.world import World
 from orchestrator.errors import SandboxError
 from orchestrator.plan.actions import Action
+from orchestrator.plan.changes import Change, classify
 from orchestrator.plan.observed import ModelObserved, Routed
 from orchestrator.plan.planner import Plan, plan
 from orchestrator.plan.status import status
@@ -56,8 +57,8 @@ class Model:
         """Ask for a new look."""
         self._woken.set()
 
-    def want(self, desired: ModelDesired, blocked: tuple[str, ...], cause: str = "") -> None:
-        """Replace what is wanted of this model."""
+    def want(self, desired: ModelDesired, blocked: tuple[str, ...], seen_at: float | None = None) -> None:
+        """Replace what is wanted of this model. seen_at: when the edit of a file that says so was noticed."""
         self.state.blocked = blocked
         self.state.stopping = False
         if self.state.orphan or self._unwished:  # it was: nothing was tried for it meanwhile
@@ -66,8 +67,8 @@ class Model:
         before = self.state.wish
         self.state.wish = desired
         self.state.resolve()
+        self._note(classify((), before, desired) if before is not None else Change("none"), seen_at)
         if before is not None and before.replica_hash != desired.replica_hash:
-            self.state.replace_cause = cause or "its specification"
             self.state.trouble.pop("build", None)
             self.state.trouble.pop("start", None)
             if self.state.environments.get(desired.lock_hash) == "failed":
@@ -75,6 +76,15 @@ class Model:
         if before is not None and before.lock_hash != desired.lock_hash:
             self.state.environments.pop(desired.lock_hash, None)
         self.wake()
+
+    def _note(self, change: Change, seen_at: float | None) -> None:
+        """Remember what the reload to come is for, until it is told."""
+        state, now = self.state, time.monotonic()
+        edit = Edit(now if seen_at is None else seen_at, now, now, ", ".join(change.causes))
+        if change.tier == "replace":
+            state.respec = edit if state.respec is None else replace(edit, seen_at=state.respec.seen_at)
+        elif change.live:
+            state.told_live = edit
 
     def orphan(self) -> None:
         """Note that no file wants it any more: it serves on as it is."""
@@ -104,6 +114,7 @@ class Model:
                 for action in plan_.actions:
                     await self._executor.execute(action)
                 await self.reports.publish()
+                self.reports.reloads.told()
                 await self.source.settle()
             except Exception as error:  # noqa: BLE001 - nothing may end the loop: the next look sees what is
                 self._world.journal.add("failed", f"could not act: {error!r}", model=self.state.name)
@@ -151,7 +162,7 @@ class Model:
         """Look at the directory now: what must answer for its content to be live. Raises SandboxError("not-live")."""
         wish = self.state.wish
         if wish is not None and wish.reload.mode == "off":
-            if await self.source.differs():
+            if await self.source.edited() is not None:
                 message = f"{self.state.name}: the directory was edited, and reload.mode is off"
                 raise SandboxError("not-live", message, hint=f"sandbox reload {self.state.name}")
         else:

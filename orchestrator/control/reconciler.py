@@ -94,8 +94,16 @@ class Reconciler:
 
     # From the files
 
-    async def reread(self, profiles: Sequence[str] | None = None, selected: Sequence[str] | None = None) -> None:
-        """Read the files again and apply them. Raises SandboxError, and changes nothing, where they are invalid."""
+    async def reread(
+        self,
+        profiles: Sequence[str] | None = None,
+        selected: Sequence[str] | None = None,
+        seen_at: float | None = None,
+    ) -> None:
+        """Read the files again and apply them. Raises SandboxError, and changes nothing, where they are invalid.
+
+        seen_at: when the edit that asks for it was noticed.
+        """
         new_profiles = self.profiles if profiles is None else tuple(profiles)
         new_selected = self.selected if selected is None else tuple(selected)
         try:
@@ -104,7 +112,11 @@ class Reconciler:
             self._refuse(error)
             raise
         self.profiles, self.selected = new_profiles, new_selected
-        await self._apply(desired, {})
+        await self._apply(desired, {}, seen_at)
+
+    async def read_anew(self) -> Desired:
+        """What the files say now, whatever was acted on. Raises SandboxError where they are invalid."""
+        return await asyncio.to_thread(self._read, self.profiles, self.selected)
 
     def _refuse(self, error: SandboxError) -> None:
         if str(error) != str(self.spec_problem or ""):
@@ -112,7 +124,9 @@ class Reconciler:
             self._world.journal.add("spec", f"✖ {error}{hint}; nothing changed", ok=False, reference=error.reference)
         self.spec_problem = error
 
-    async def _apply(self, desired: Desired, records: Mapping[str, list[ReplicaRecord]]) -> None:
+    async def _apply(
+        self, desired: Desired, records: Mapping[str, list[ReplicaRecord]], seen_at: float | None = None
+    ) -> None:
         async with self._applying:
             before, self.desired, self.spec_problem = self.desired, desired, None
             if before is not None and before == desired:
@@ -126,7 +140,7 @@ class Reconciler:
                     model = self.models[name] = Model(name, self._world, self._generations, self._unblock)
                     adopting.append(self._introduce(model, wish, records.get(name, ())))
                 else:
-                    self._update(model, before.models.get(name) if before is not None else None, wish)
+                    self._update(model, before.models.get(name) if before is not None else None, wish, seen_at)
             adopting += [self._adopt_orphan(name, records[name]) for name in records if name not in self.models]
             await asyncio.gather(*adopting)
             for name in self.orphans():
@@ -144,13 +158,13 @@ class Reconciler:
         model.start()
         self._background(model.source.look(None))
 
-    def _update(self, model: Model, before: ModelDesired | None, wish: ModelDesired) -> None:
+    def _update(self, model: Model, before: ModelDesired | None, wish: ModelDesired, seen_at: float | None) -> None:
         if before == wish and not model.state.stopping:
             return
         change = classify((), before, wish) if before is not None else None
-        if change is not None and change.tier != "none":
+        if change is not None and change.tier not in {"none", "live"}:  # what is live is told once it is
             self._world.journal.add("spec", f"changed ({change})", model=wish.name, tier=change.tier)
-        model.want(wish, self._blocked(wish), ", ".join(change.causes) if change is not None else "")
+        model.want(wish, self._blocked(wish), seen_at)
         model.start()
 
     async def _adopt_orphan(self, name: str, records: Sequence[ReplicaRecord]) -> None:
@@ -234,14 +248,14 @@ class Reconciler:
 
     async def _seen(self, batch: Batch) -> None:
         if batch.model is None:
-            await self.reread()
+            await self.reread(seen_at=batch.seen_at)
             return
         model = self.models.get(batch.model)
         if model is None or (model.state.desired is not None and model.state.desired.reload.mode == "off"):
             return
         if batch.paths is None or _touches_spec(batch.paths):
             with contextlib.suppress(SandboxError):
-                await self.reread()
+                await self.reread(seen_at=batch.seen_at)
         # One look at a time per model, but no model waits for another's.
         self._background(model.source.look(batch.paths, seen_at=batch.seen_at))
 
@@ -288,6 +302,8 @@ class Reconciler:
 
     async def reload(self, name: str) -> bool:
         """Force a new generation of a model and wait for it; True where it was rejected or could not be made."""
+        with contextlib.suppress(SandboxError):  # told; with reload.mode off it may not have been read since
+            await self.reread()
         model = self.models[name]
         await model.reload()
         wanted = model.state.wanted

@@ -18,12 +18,13 @@ REFERENCES_OF_TYPES = {"NoMainError": "no-main", "NoModelError": "no-model", "Ma
 
 @dataclass(slots=True)
 class Worker:
-    """A worker process of a replica. asked_at, ready_at: monotonic seconds. phases: seconds by name."""
+    """A worker process of a replica. asked_at, drains_since: monotonic seconds. phases: seconds by name."""
 
     generation: Generation
     attempt: int
     state: WorkerState
     asked_at: float
+    drains_since: float | None = None
     socket: str = ""
     pid: int | None = None
     killed: bool = False
@@ -36,7 +37,9 @@ class Worker:
 class Replica:
     """A replica and what belongs to it. record is None until its agent was started.
 
-    born: what was wanted when it was started; None where an earlier control did that.
+    born: what was wanted when it was started; None where an earlier control did that. started_in: seconds until its
+    agent answered. told: limits and load_timeout that it has confirmed, or was given with a load; telling: those that
+    are on their way to it.
     """
 
     place: ReplicaPlace
@@ -47,7 +50,9 @@ class Replica:
     link: AgentLink | None = None
     link_task: asyncio.Task[None] | None = None
     task: asyncio.Task[None] | None = None  # bringing it up
-    serving: Serving | None = None
+    told: tuple[Serving, float] | None = None
+    telling: tuple[Serving, float] | None = None
+    started_in: float | None = None
     workers: dict[int, Worker] = field(default_factory=dict)
     agent_pid: int | None = None
     active: int | None = None  # the generation that the agent has recorded
@@ -74,6 +79,17 @@ class Replica:
                 task.cancel()
         return self.greeted.is_set()
 
+    @property
+    def unforkable(self) -> str:
+        """Why no worker is forked here; "" where one can be."""
+        unsafe = self.zygote.get("state") == "unsafe"  # one that died is started again
+        return str(self.zygote.get("reason") or "its zygote is unsafe") if unsafe else ""
+
+    def confirmed(self) -> None:
+        """Enter that its workers have taken over the limits they were told."""
+        if self.telling is not None:
+            self.told, self.telling = self.telling, None
+
     def find(self, generation: int, attempt: int) -> Worker | None:
         """The worker of this generation and attempt."""
         worker = self.workers.get(attempt)
@@ -95,8 +111,12 @@ class Replica:
             for each in self.workers.values()
             if not each.killed
         )
+        told = self.telling or self.told
         return ReplicaObserved(
-            self.incarnation, self.place.index, self.replica_hash, self.state, workers, self.serving, revivable
+            *(self.incarnation, self.place.index, self.replica_hash, self.state, workers),
+            serving=told[0] if told is not None else None,
+            load_timeout=told[1] if told is not None else None,
+            revivable=revivable,
         )
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from orchestrator.control.agents import Message
+from orchestrator.control.reloads import Reloads
 from orchestrator.control.replica import Replica, Worker, problem
 from orchestrator.control.state import ModelState
 from orchestrator.control.world import World
@@ -28,6 +29,7 @@ class Reports:
         self._world = world
         self._lookup = lookup
         self._wake = wake
+        self.reloads = Reloads(state, world)
 
     # What agents say
 
@@ -42,9 +44,12 @@ class Reports:
         elif kind == "activated":
             replica.activated.set()
             return
+        elif kind == "configured":
+            replica.confirmed()
         elif kind == "zygote":
+            before = replica.unforkable
             replica.zygote = {key: message.get(key) for key in ("state", "pid", "reason", "imports")}
-            return
+            self.reloads.forkability(before, replica.unforkable)
         else:
             self._about_worker(replica, message)
         self._wake()
@@ -121,18 +126,7 @@ class Reports:
             note = f"g{number} does not run on the old replicas ({found.line_for_people}): it waits for the new ones"
             self._world.journal.add("reload", note, model=state.name, generation=number)
             return
-        edit = state.edits.get(number)
-        self._world.meters.reload(state.name, "spawn" if "spawn" in worker.phases else "fork", "failed", worker.phases)
-        self._world.journal.add(
-            "reload",
-            f"✖ g{number} rejected: {found.line_for_people}",
-            model=state.name,
-            ok=False,
-            generation=number,
-            content=worker.generation.content,
-            cause=edit.cause if edit is not None else "",
-            error=asdict(found),
-        )
+        self.reloads.rejected(replica, worker, found)
 
     def _exited(self, replica: Replica, worker: Worker, message: Message) -> None:
         cause = str(message.get("cause", "unknown"))
@@ -140,6 +134,8 @@ class Reports:
             self._world.meters.cut(self._state.name, int(cut))
             note = f"g{worker.generation.number}: {cut} open at the drain deadline were cut"
             self._world.journal.add("reload", note, model=self._state.name, cut=cut)
+        if worker.drains_since is not None:
+            self._world.meters.phase(self._state.name, "drain", time.monotonic() - worker.drains_since)
         self._gone(replica, worker, cause)
 
     def _gone(self, replica: Replica, worker: Worker, cause: str) -> None:
@@ -175,6 +171,7 @@ class Reports:
         """Note that the connection to an agent ended; whether the agent did, its runtime says."""
         if replica.state == "up":
             replica.state = "lost"
+            replica.telling = None  # it may not have arrived: it is told again
             replica.silent_since = time.monotonic()
         if replica.state == "stopping":
             replica.ended.set()
@@ -232,7 +229,7 @@ class Reports:
 
     def _route(self, found: Status) -> Route:
         state, routed = self._state, self._state.routed
-        workers = list(self._routed_workers())
+        workers = list(self.routed_workers())
         any_info = next((worker.info for _, worker in workers), {})
         desired = state.desired
         return Route(
@@ -247,7 +244,8 @@ class Reports:
             info=any_info,
         )
 
-    def _routed_workers(self) -> list[tuple[Replica, Worker]]:
+    def routed_workers(self) -> list[tuple[Replica, Worker]]:
+        """Those that the gateways are sent to now."""
         routed = self._state.routed
         if routed is None:
             return []
@@ -259,48 +257,9 @@ class Reports:
                 found.append((replica, worker))
         return found
 
-    def reloaded(self, before: Routed | None, routed: Routed, swap_began: float) -> None:
-        """Tell that a new generation is what answers from now on: the acknowledgement."""
-        state, number = self._state, routed.generation
-        state.untidy = True
-        workers = self._routed_workers()
-        now = time.monotonic()
-        edit = state.edits.pop(number, None)
-        phases = {"detect": edit.looked_at - edit.seen_at, "snapshot": edit.made_at - edit.looked_at} if edit else {}
-        for _, worker in workers[:1]:
-            phases |= worker.phases
-            phases["ready"] = swap_began - worker.asked_at
-        began = edit.seen_at if edit else min((worker.asked_at for _, worker in workers), default=now)
-        phases |= {"swap": now - swap_began, "total": now - began}
-        tier = "replace" if before is not None and before.replica_hash != routed.replica_hash else None
-        tier = tier or ("spawn" if "spawn" in phases else "fork")
-        files = list(state.wanted.changed) if state.wanted is not None and state.wanted.number == number else []
-        cause = state.replace_cause if tier == "replace" else edit.cause if edit is not None else "asked for"
-        if before is None:
-            message = f"✔ ready g{number} in {_duration(now - began)}"
-        else:
-            message = f"✔ g{number} in {_duration(now - began)} ({tier}: {cause})"
-        self._world.meters.reload(state.name, tier, "ok", phases)
-        self._world.journal.add(
-            "ready" if before is None else "reload",
-            message,
-            model=state.name,
-            ok=True,
-            generation=number,
-            content=state.good.content if state.good is not None else None,
-            tier=tier,
-            files=files,
-            cause=cause,
-            phases={name: round(seconds, 6) for name, seconds in phases.items()},
-        )
-
 
 def _upstream(replica: Replica, worker: Worker) -> Upstream:
     record = replica.record
     if record is None:
         raise LookupError(f"{replica.incarnation} has a worker and no record")
     return Upstream(f"{replica.incarnation}-{worker.attempt}", record.sockets, worker.socket, record.uid)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms" if seconds < 1.0 else f"{seconds:.1f} s"

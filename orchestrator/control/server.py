@@ -15,13 +15,13 @@ from orchestrator.control import exchange
 from orchestrator.control.exchange import Json
 from orchestrator.control.history import History
 from orchestrator.control.logs import Line
+from orchestrator.control.preview import preview
 from orchestrator.control.reconciler import DRAIN_AT_DOWN, Reconciler
 from orchestrator.control.rows import Row, row
 from orchestrator.control.scrape import scrape
 from orchestrator.control.traffic import GatewayFeed
 from orchestrator.control.world import World
 from orchestrator.errors import SandboxError
-from orchestrator.plan.actions import describe
 
 
 class Server:
@@ -102,12 +102,7 @@ class Server:
         return web.json_response({"sandbox": sandbox, "models": self._rows()})
 
     async def _plan(self, _: web.Request) -> web.Response:
-        actions = [
-            {"model": name, "verb": type(action).__name__.lower(), "detail": describe(action), "cause": action.cause}
-            for name, model in self._reconciler.models.items()
-            for action in model.pending()
-        ]
-        return web.json_response({"actions": actions})
+        return web.json_response({"actions": await preview(self._reconciler)})
 
     # What is to be
 

@@ -105,14 +105,18 @@ class Source:
         self._state.wanted = replace(wanted, origin=None)
         return True
 
-    async def differs(self) -> bool:
-        """Whether a look would make a generation. Raises SandboxError where the directory cannot be read."""
+    async def edited(self) -> tuple[str, ...] | None:
+        """The files of which a look would make a generation, None where it would make none.
+
+        Raises SandboxError where the directory cannot be read.
+        """
         desired = self._state.desired
         if desired is None:
-            return False
+            return None
         async with self._lock:
             workshop = self._generations.workshop(desired)
-            return await asyncio.to_thread(workshop.snapshot, None) is not None
+            snapshot = await asyncio.to_thread(workshop.snapshot, None)
+        return None if snapshot is None else snapshot.changed
 
     async def roll_back(self, number: int | None) -> None:
         """Want the content of a kept generation (None: of the one before) until the next edit of the directory.

@@ -32,7 +32,9 @@ class ModelState:
     """Mutable facts of one model; see plan/observed.py for what the planner is shown of them.
 
     wish: as the files say; desired: the same with `reload.mode: replace` worked in. edits: what is behind
-    each generation that was made here. failures: how often a key of retry_at failed in a row, and when last.
+    each generation that was made here. respec: what is behind the replicas that are to come; told_live: behind limits
+    that not all that runs has confirmed yet. built_in: seconds by lock hash, until a reload tells of them. failures:
+    how often a key of retry_at failed in a row, and when last.
     """
 
     name: str
@@ -50,7 +52,9 @@ class ModelState:
     retry_at: dict[str, float] = field(default_factory=dict)
     halted: set[tuple[str, int]] = field(default_factory=set)
     edits: dict[int, Edit] = field(default_factory=dict)
-    replace_cause: str = ""
+    respec: Edit | None = None
+    told_live: Edit | None = None
+    built_in: dict[str, float] = field(default_factory=dict)
     superseded: int = 0
     restarts: int = 0
     blocked: tuple[str, ...] = ()
@@ -69,6 +73,11 @@ class ModelState:
     def first_trouble(self) -> Problem | None:
         """The trouble to tell first."""
         return next((self.trouble[kind] for kind in TROUBLES if kind in self.trouble), None)
+
+    @property
+    def unforkable(self) -> str:
+        """Why no worker is forked; "" where one can be."""
+        return next((each.unforkable for each in self.replicas.values() if each.unforkable), "")
 
     def resolve(self) -> None:
         """Derive `desired`: with `reload.mode: replace` each generation is born in replicas of its own."""

@@ -87,25 +87,29 @@ class Stop:
 Action = Build | Start | Revive | Load | Kill | Swap | Retire | Configure | Stop
 
 
-def describe(action: Action) -> str:
-    """The action as one stable line: what `sandbox plan`, the log and the tests show."""
+def verb(action: Action) -> str:
+    """What the action is called: "load"."""
+    return type(action).__name__.lower()
+
+
+def detail(action: Action) -> str:
+    """What it is done to, and where: "g3 on ab12cd34"."""
     match action:
-        case Build(lock_hash, cause):
-            return f"build {lock_hash[:12]}: {cause}"
-        case Start(index, cause):
-            return f"start replica {index}: {cause}"
-        case Revive(incarnation, cause):
-            return f"revive {incarnation}: {cause}"
-        case Load(incarnation, generation, cause):
-            return f"load g{generation} on {incarnation}: {cause}"
-        case Kill(incarnation, generation, attempt, cause):
-            return f"kill g{generation}-{attempt} on {incarnation}: {cause}"
-        case Swap(generation, _, upstreams, cause):
+        case Build(lock_hash, _):
+            return lock_hash[:12]
+        case Start(index, _):
+            return f"replica {index}"
+        case Revive(incarnation, _) | Configure(incarnation, _) | Stop(incarnation, _):
+            return incarnation
+        case Load(incarnation, generation, _):
+            return f"g{generation} on {incarnation}"
+        case Kill(incarnation, generation, attempt, _) | Retire(incarnation, generation, attempt, _):
+            return f"g{generation}-{attempt} on {incarnation}"
+        case Swap(generation, _, upstreams, _):
             on = ", ".join(f"{incarnation}-{attempt}" for incarnation, attempt in sorted(upstreams)) or "nothing"
-            return f"swap to g{generation} on {on}: {cause}"
-        case Retire(incarnation, generation, attempt, cause):
-            return f"retire g{generation}-{attempt} on {incarnation}: {cause}"
-        case Configure(incarnation, cause):
-            return f"configure {incarnation}: {cause}"
-        case Stop(incarnation, cause):
-            return f"stop {incarnation}: {cause}"
+            return f"to g{generation} on {on}"
+
+
+def describe(action: Action) -> str:
+    """The action as one stable line: what the log and the tests show."""
+    return f"{verb(action)} {detail(action)}: {action.cause}"

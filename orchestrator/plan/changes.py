@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from orchestrator.plan.types import Limits, ModelDesired, ReloadPolicy, Serving
+from orchestrator.plan.types import GatewayDesired, Limits, ModelDesired, ReloadPolicy, Serving
 
 Tier = Literal["none", "live", "fork", "spawn", "replace"]
 
@@ -52,6 +52,19 @@ def classify(changed: Collection[str], old: ModelDesired | None, new: ModelDesir
     if live:  # 3
         return Change("live", live, live=True)
     return Change("none")  # 4
+
+
+def classify_gateway(old: GatewayDesired, new: GatewayDesired) -> Change:
+    """The tier of an edit of `gateway:`, which is live, all of it."""
+    rate_limit = _word("rate_limit", _rate(old.rate_limit), _rate(new.rate_limit))
+    causes = [
+        *(_word(name, str(getattr(old, name)), str(getattr(new, name))) for name in ("host", "port", "workers")),
+        rate_limit,
+        _word("max_body", _bytes(old.max_body), _bytes(new.max_body)),
+        *(_named(name, getattr(old, name) == getattr(new, name)) for name in ("insecure", "hosts", "origins")),
+    ]
+    found = tuple(f"gateway.{text}" for text in causes if text)
+    return Change("live", found, live=True) if found else Change("none")
 
 
 def _file_tier(new: ModelDesired, *, forkable: bool) -> Tier:
@@ -147,6 +160,10 @@ def _count(value: object) -> str:
             return f"{value:g}"
         case _:
             return str(value)
+
+
+def _rate(value: tuple[int, float] | None) -> str:
+    return "no limit" if value is None else f"{value[0]} in {value[1]:g} s"
 
 
 def _seconds(value: object) -> str:

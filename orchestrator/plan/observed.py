@@ -56,7 +56,9 @@ class WorkerObserved:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaObserved:
-    """One incarnation of a replica. serving: the limits its agent was last told, None before it was told any."""
+    """One incarnation of a replica. serving, load_timeout: the limits its agent was last told; None where it was told
+    none, or an earlier control did that.
+    """
 
     incarnation: str
     index: int
@@ -65,6 +67,7 @@ class ReplicaObserved:
     workers: tuple[WorkerObserved, ...] = ()
     serving: Serving | None = None
     revivable: bool = False
+    load_timeout: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

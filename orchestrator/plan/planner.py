@@ -101,9 +101,13 @@ class _Planner:
         yield from self.configure()
 
     def target(self, replica_hash: str) -> Generation | None:
-        """What replicas of this hash should run. New requirements are for the replicas that will have them."""
+        """What replicas of this hash should run. New requirements are for the replicas that will have them; with
+        `reload.mode: replace`, so is every edit.
+        """
         found = target(self.observed, replica_hash)
-        if found is None or replica_hash == self.desired.replica_hash or not brings_packages(self.desired, found):
+        if found is None or replica_hash == self.desired.replica_hash:
+            return found
+        if self.desired.reload.mode != "replace" and not brings_packages(self.desired, found):
             return found
         good = self.observed.good
         return None if good is None or (good.number, replica_hash) in self.observed.rejected else good
@@ -295,7 +299,8 @@ class _Planner:
 
     def configure(self) -> Iterator[Action]:  # 7
         for replica in self.fresh:
-            if replica.state == "up" and replica.serving not in (None, self.desired.serving):
+            told = (replica.serving, replica.load_timeout)
+            if replica.state == "up" and replica.workers and told != (self.desired.serving, self.desired.load_timeout):
                 yield Configure(replica.incarnation, "limits changed")
 
     def waits(self, key: str) -> bool:

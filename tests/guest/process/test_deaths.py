@@ -226,6 +226,15 @@ def test_new_limits_reach_the_workers(replica: Replica) -> None:
     assert replica.control.ask({"type": "configure", "serving": {"concurrency": 2}}, "configured")
 
 
+def test_a_new_load_timeout_holds_for_what_loads_already(replica: Replica) -> None:
+    replica.load(1, "import time\nwhile True:\n    time.sleep(0.01)\n", load_timeout=300.0)
+    replica.control.wait("phase", phase="fork")
+    replica.control.ask({"type": "configure", "serving": {"concurrency": 2}, "load_timeout": 0.1}, "configured")
+    failed = replica.control.wait("ready", "failed", generation=1)
+    assert failed["type"] == "failed"
+    assert "0.1" in failed["error"]["message"]
+
+
 def _until(answer: Any, start: bytes) -> None:
     while not answer.readline().startswith(start):
         pass

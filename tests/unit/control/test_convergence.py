@@ -94,7 +94,7 @@ def as_wanted(state: ModelState) -> bool:
         (routed.generation, routed.replica_hash) == (wanted.number, wish.replica_hash)
         and len(routed.upstreams) == wish.replicas == len(state.replicas)
         and all(each.state == "up" and len(each.workers) == 1 for each in state.replicas.values())
-        and all(each.serving == wish.serving for each in state.replicas.values())
+        and all(each.told is not None and each.told[0] == wish.serving for each in state.replicas.values())
         and (state.status.state, state.status.reason) == ("running", "")
     )
 

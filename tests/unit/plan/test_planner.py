@@ -24,9 +24,15 @@ def worker(generation: int, attempt: int = 1, state: str = "ready", since: float
 
 
 def replica(
-    name: str, *workers: WorkerObserved, index: int = 0, hash_: str = NEW, state: str = "up", revivable: bool = True
+    name: str,
+    *workers: WorkerObserved,
+    index: int = 0,
+    hash_: str = NEW,
+    state: str = "up",
+    revivable: bool = True,
+    load_timeout: float = 300.0,
 ) -> ReplicaObserved:
-    return ReplicaObserved(name, index, hash_, state, workers, Serving(), revivable)  # type: ignore[arg-type]
+    return ReplicaObserved(name, index, hash_, state, workers, Serving(), revivable, load_timeout)  # type: ignore[arg-type]
 
 
 def routed(generation: int, *upstreams: tuple[str, int], hash_: str = NEW) -> Routed:
@@ -101,8 +107,8 @@ CASES = {
             good=G1,
             routed=routed(1, ("a", 1), ("b", 1)),
             replicas=(
-                replica("a", worker(1), worker(2, 2, since=80.0)),
-                replica("b", worker(1), worker(2, 2, "loading", since=80.0), index=1),
+                replica("a", worker(1), worker(2, 2, since=80.0), load_timeout=10.0),
+                replica("b", worker(1), worker(2, 2, "loading", since=80.0), index=1, load_timeout=10.0),
             ),
         ),
         ["swap to g2 on a-2: ready"],
@@ -237,6 +243,11 @@ CASES = {
     ),
     "new limits are sent": (
         replace(WISH, serving=Serving(concurrency=2)),
+        seen(replicas=(replica("a", worker(1)),), **SERVING_G1),
+        ["configure a: limits changed"],
+    ),
+    "a new load_timeout is sent": (
+        replace(WISH, load_timeout=5.0),
         seen(replicas=(replica("a", worker(1)),), **SERVING_G1),
         ["configure a: limits changed"],
     ),

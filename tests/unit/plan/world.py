@@ -70,6 +70,7 @@ class Replica:
     remembered: bool = True
     active: int | None = None
     serving: Serving | None = None
+    load_timeout: float | None = None
     workers: dict[int, Worker] = field(default_factory=dict)
     attempts: int = 0
     unseen: dict[int, Worker] = field(default_factory=dict)  # what lives on of a dead agent, as a new control finds it
@@ -138,6 +139,7 @@ class World:
             workers,
             replica.serving,
             self.revivable,
+            replica.load_timeout,
         )
 
     # Looks
@@ -183,7 +185,8 @@ class World:
                 self._retire(self.replicas[incarnation], generation, attempt)
             case Configure(incarnation, _):
                 assert self.replicas[incarnation].state == "up"
-                self.replicas[incarnation].serving = self.desired.serving
+                replica = self.replicas[incarnation]
+                replica.serving, replica.load_timeout = self.desired.serving, self.desired.load_timeout
             case Stop(incarnation, _):
                 self._stop(self.replicas[incarnation])
             case _:
@@ -220,7 +223,7 @@ class World:
         assert generation is not None, f"g{number} is not at hand"
         replica.attempts += 1
         replica.workers[replica.attempts] = Worker(generation, replica.attempts, "loading", self.now)
-        replica.serving = self.desired.serving
+        replica.serving, replica.load_timeout = self.desired.serving, self.desired.load_timeout
         living = [each for each in replica.workers.values() if not each.killed]
         assert len(living) <= self.desired.reload.max_draining + 2, "too many workers at once"
 
