@@ -86,7 +86,7 @@ def _spec(path: str, environ: Mapping[str, str]) -> tuple[Project | None, Check]
 
 
 def _docker(project: Project | None) -> Iterator[Check]:
-    from orchestrator.image.engine import probe
+    from orchestrator.image.engine import live_restore, probe
 
     spec = project.spec if project is not None else None
     asked = spec is not None and "docker" in {spec.runtime, *(model.runtime for model in spec.models.values())}
@@ -95,7 +95,15 @@ def _docker(project: Project | None) -> Iterator[Check]:
         hint = "start the engine, or set runtime: auto" if asked else "models run in processes instead"
         yield Check("docker engine", "problem" if asked else "note", reason, hint)
         return
+    try:
+        survives = live_restore()
+    except SandboxError as error:
+        yield Check("docker engine", "problem", str(error), error.hint)
+        return
     yield Check("docker engine", "ok", "answers on a local socket")
+    if not survives:
+        hint = 'add "live-restore": true to /etc/docker/daemon.json, then: sudo systemctl reload docker'
+        yield Check("live-restore", "note", "is off: a restart of the engine ends every container", hint)
     if _runs("docker", "buildx", "version"):
         yield Check("buildx", "ok", "builds use its caches")
     else:

@@ -50,7 +50,7 @@ REFERENCES: dict[str, Reference] = {
     "many-models": Reference("main.py defines several models and entry does not choose"),
     "model-failed": Reference("the model's code failed to compile, import or load"),
     # The machine.
-    "no-engine": Reference("runtime: docker was asked for and no usable engine answers"),
+    "no-engine": Reference("runtime: docker was asked for and no usable engine answers, or not any more"),
     "engine": Reference("the Docker engine refused or failed an operation"),
     "no-python": Reference("the Python version that a model asks for is not on this machine"),
     "build": Reference("requirements could not be installed or an image not built"),

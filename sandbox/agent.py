@@ -64,7 +64,7 @@ class Agent:
             cradle=Cradle(self._loop, self._brood, self._nursery, self._spares, self._capture),
             config=config,
             sockets=self._sockets,
-            report=self._report,
+            report=self._report_of_worker,
             oom_kills=self._oom_kills,
         )
         self._attempts: Dict[Key, Attempt] = {}
@@ -77,6 +77,7 @@ class Agent:
         self._logged = False
         self._logging = False
         self._stopping = False
+        self._terminated = False
 
     def run(self) -> None:
         """Until told to stop."""
@@ -234,6 +235,11 @@ class Agent:
 
     # Attempts
 
+    def _report_of_worker(self, message: wire.Message) -> None:
+        if self._terminated and message.get("cause") == "exit 0":
+            message["cause"] = "stopped"  # by whoever ended this agent: it did not leave by itself
+        self._report(message)
+
     def _changed(self, attempt: Attempt) -> None:
         self._record()
         if attempt.state == "ready":
@@ -314,6 +320,7 @@ class Agent:
             for attempt in list(self._attempts.values()):
                 attempt.kill()
         else:
+            self._terminated = True
             self._stop(self._config["grace"], _LAST_GRACE)
 
     def _stop(self, drain: float, grace: float) -> None:

@@ -7,6 +7,7 @@ the rest is a message to an agent or to the gateways.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import secrets
 import shutil
@@ -21,10 +22,11 @@ from orchestrator.control.reports import Reports
 from orchestrator.control.state import ModelState
 from orchestrator.control.world import World
 from orchestrator.errors import BuildError, RuntimeFailure, SandboxError
+from orchestrator.plan import backoff
 from orchestrator.plan.actions import Action, Build, Configure, Kill, Load, Retire, Revive, Start, Stop, Swap
 from orchestrator.plan.observed import Problem, Routed
 from orchestrator.plan.types import Generation, ModelDesired, Serving
-from orchestrator.ports import Environment, Progress, ReplicaPlace, Runtime
+from orchestrator.ports import Environment, Progress, ReplicaPlace, ReplicaRecord, Runtime
 from orchestrator.spec.resolve import data_dir
 
 GREETING_WITHIN = 30.0
@@ -32,6 +34,8 @@ ACTIVATION_WITHIN = 1.0
 GRACE = 5.0
 SILENT_FOR = 30.0
 MOST_REVIVALS = 5
+ENGINE_AGAIN_WITHIN = 1.0  # to ask costs next to nothing, and calls wait for the answer
+REMOVE_AGAIN_WITHIN = 5.0  # a `down` waits for the next try
 
 
 class Executor:
@@ -181,7 +185,8 @@ class Executor:
             found = Problem(reference, message, phase="start", reference=reference)
             told = self._state.trouble.get("start") == found
             self._state.trouble["start"] = found
-            wait = self._state.failed(f"start:{replica.place.index}")
+            longest = ENGINE_AGAIN_WITHIN if reference == "no-engine" else backoff.LONGEST
+            wait = self._state.failed(f"start:{replica.place.index}", longest)
             if not told:  # it is tried again and again; people need to hear of it once
                 note = f"start failed: {message}; again in {wait:.1f} s"
                 self._world.journal.add("failed", note, model=self._state.name)
@@ -340,19 +345,31 @@ class Executor:
                 self._world.journal.add("stop", "its agent did not end in time: killed", model=self._state.name)
         if replica.link_task is not None:
             replica.link_task.cancel()
-        left = False
-        if replica.record is not None:
-            try:
-                await self._world.runtimes[replica.record.runtime].stop(replica.record, GRACE)
-            except SandboxError as error:
-                left = True  # its folder stays, too: a later control finds it by that, and ends it
-                self._world.journal.add("failed", f"cannot be removed: {error}", model=self._state.name)
+        removed = replica.record is None or await self._remove(replica.record)
         await self._world.logs.forget(self._state.name, replica.incarnation)
-        if not left:
+        if removed:
             await asyncio.to_thread(shutil.rmtree, replica.place.folder, ignore_errors=True)
         self._state.replicas.pop(replica.incarnation, None)
         for key in [each for each in self._state.halted if each[0] == replica.incarnation]:
             self._state.halted.discard(key)
+
+    async def _remove(self, record: ReplicaRecord) -> bool:
+        """Have its runtime remove a replica, again and again where it cannot: an engine that is restarted comes back.
+
+        False where that was given up for a `down`. Its folder stays then, too: a later control finds it by that.
+        """
+        for tries in itertools.count(1):
+            try:
+                await self._world.runtimes[record.runtime].stop(record, GRACE)
+            except SandboxError as error:
+                if tries == 1:
+                    self._world.journal.add("failed", f"cannot be removed: {error}", model=self._state.name)
+                if self._state.stopping:
+                    return False
+                await asyncio.sleep(min(backoff.delay(tries), REMOVE_AGAIN_WITHIN))
+            else:
+                break
+        return True
 
     async def close(self) -> None:
         """Let everything run on, and forget it."""

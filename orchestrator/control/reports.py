@@ -187,6 +187,7 @@ class Reports:
             replica.link_task.cancel()
         if not self._world.runtimes[replica.record.runtime].revivable:
             replica.workers.clear()
+            self._state.halted = {each for each in self._state.halted if each[0] != replica.incarnation}
             self._state.restarts += 1
         wait = self._state.failed(f"start:{replica.place.index}")
         self._world.meters.restart(self._state.name, f"agent {exit_.cause}")

@@ -92,14 +92,15 @@ class ModelState:
         used = {worker.generation.number for each in self.replicas.values() for worker in each.workers.values()}
         return used | {each.number for each in (self.wanted, self.good) if each is not None}
 
-    def failed(self, key: str) -> float:
-        """Count a failure of `key`; returns the seconds until it may be tried again."""
+    def failed(self, key: str, longest: float = backoff.LONGEST) -> float:
+        """Count a failure of `key`; returns the seconds until it may be tried again, at most `longest`."""
         now = time.monotonic()
         count, last = self.failures.get(key, (0, now))
         count = 1 if now - last > backoff.FORGET_AFTER else count + 1
         self.failures[key] = (count, now)
-        self.retry_at[key] = now + backoff.delay(count)
-        return backoff.delay(count)
+        wait = min(backoff.delay(count), longest)
+        self.retry_at[key] = now + wait
+        return wait
 
     def forgive(self) -> None:
         """Forget every failure: somebody asked for another try."""

@@ -153,11 +153,21 @@ def probe(environ: Mapping[str, str] = os.environ) -> str | None:
     return None
 
 
+def live_restore(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether containers outlive the engine. Raises RuntimeFailure. Blocking."""
+    client = connect(find_socket(environ), timeout=REGISTRY_TIMEOUT)
+    with contextlib.closing(client), refusals("describe itself"):
+        return bool(client.info().get("LiveRestoreEnabled"))
+
+
 @contextlib.contextmanager
 def refusals(operation: str) -> Iterator[None]:
-    """Map what the client library raises to RuntimeFailure("engine")."""
+    """Map what the client library raises to RuntimeFailure: "no-engine" where it went away, else "engine"."""
     try:
         yield
+    except requests.ConnectionError as error:
+        reason = f"the Docker engine was asked to {operation} and does not answer: {explain(error)}"
+        raise RuntimeFailure("no-engine", reason, hint="start it: sudo systemctl start docker") from error
     except (DockerException, requests.RequestException) as error:
         reason = explain(error)
         reference = "disk-full" if "no space left on device" in reason else "engine"

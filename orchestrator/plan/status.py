@@ -78,6 +78,8 @@ def _in_progress(observed: ModelObserved, problem: Problem) -> bool:
     """Whether another try is under way, so that "failed" would be too early a word."""
     if problem.phase in {"source", "spec", "build"}:
         return False
+    if problem.reference == "no-engine" and observed.routed is not None:
+        return True  # an engine that is restarted comes back: what is asked meanwhile waits for it
     return any(
         worker.state == "loading" or (observed.wanted is not None and worker.state == "ready")
         for replica in observed.replicas

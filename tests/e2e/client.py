@@ -79,7 +79,8 @@ class Sample:
 
 @dataclass(slots=True)
 class Load:
-    """Requests without a pause. keep: connections kept alive; fresh: clients that connect anew for each request.
+    """Requests without a pause. keep: connections kept alive; fresh: clients that connect anew for each request;
+    pause: seconds from an answer to that client's next request.
 
     A request's input is `payload(id)`. Samples are complete once the `with` block of `running` is left.
     """
@@ -89,6 +90,7 @@ class Load:
     payload: Callable[[str], Json]
     keep: int = 24
     fresh: int = 8
+    pause: float = 0.0
     samples: list[Sample] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
@@ -107,6 +109,18 @@ class Load:
 
     def failures(self) -> list[Sample]:
         return [each for each in self.samples if each.status != 200]
+
+    def outage(self, since: float) -> str:
+        """How many requests were lost, how long after `since` (monotonic) answers were back (the first good one to a
+        request that was sent after the last lost one), and the longest time without one; the model's own included.
+        """
+        lost = self.failures()
+        last = max((each.sent for each in lost), default=since)
+        back = min(each.done for each in self.samples if each.status == 200 and each.sent > max(since, last))
+        answers = [since, *sorted(each.done for each in self.samples if each.status == 200 and each.done > since)]
+        silence = max(later - earlier for earlier, later in itertools.pairwise(answers))
+        times = f"back after {(back - since) * 1000:.0f} ms, silent for {silence * 1000:.0f} ms"
+        return f"{len(lost)} of {len(self.samples)} lost, {times}"
 
     def stale(self, acknowledged: list[tuple[float, int]]) -> list[Sample]:
         """Answered by an older generation than one acknowledged before the first byte was sent: (moment, generation)."""
@@ -141,6 +155,7 @@ class Load:
             if connection is not None and (last or not keep):
                 connection[1].close()
                 connection = None
+            await asyncio.sleep(self.pause)
         if connection is not None:
             connection[1].close()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import folders
+from tests.e2e import figures
 from tests.e2e.sandbox import Sandbox
 
 RUNTIMES = ["process", pytest.param("docker", marks=pytest.mark.docker)]
@@ -64,3 +65,10 @@ def close(made: list[Sandbox], request: pytest.FixtureRequest) -> None:
         left += each.close()
         shutil.rmtree(each.root, ignore_errors=True)
     assert left == []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if figures.LINES:
+        terminalreporter.section("figures")
+        for line in figures.LINES:
+            terminalreporter.line(line)

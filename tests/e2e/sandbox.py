@@ -275,6 +275,15 @@ class Sandbox:
                 self._news.wait(LOOK)
         return found
 
+    def answered(self, load: Load, count: int = 30) -> None:
+        """Wait until a load has had `count` more good answers."""
+
+        def good() -> int:
+            return sum(each.status == 200 for each in load.samples)
+
+        wanted = good() + count
+        self.until(lambda: good() >= wanted)
+
     def state_of(self, model: str, *states: str, deadline: float = SOON) -> Json:
         """Wait until `ps` shows `model` in one of `states`; its row."""
 

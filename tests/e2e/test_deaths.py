@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from tests.e2e import figures
 from tests.e2e.client import Load
 from tests.e2e.sandbox import Sandbox
 
@@ -27,23 +31,41 @@ def running(shared: Sandbox) -> None:
     shared.up()
 
 
-def kill(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
+class Death:
+    """One process killed under a light load, and what that costs."""
+
+    def __init__(self, shared: Sandbox, load: Load) -> None:
+        self.load = load
+        self._shared = shared
+        self._at = 0.0
+        self._replaced = ""
+
+    def of(self, *pids: int) -> None:
+        """Kill these, at once."""
+        self._at = time.monotonic()
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+
+    def replaced(self, condition: Callable[[], Any]) -> Any:
+        """Wait until `condition` says that another one is there; what it says."""
+        found = self._shared.until(condition)
+        self._replaced = f", the next one seen after {(time.monotonic() - self._at) * 1000:.0f} ms"
+        return found
+
+    def __str__(self) -> str:
+        return f"{self.load.outage(self._at)}{self._replaced}"
 
 
-def load_on(shared: Sandbox, name: str) -> Load:
-    return shared.load(name, keep=6, fresh=2)
-
-
-def answered(load: Load, count: int) -> int:
-    """Samples so far, and wait for `count` good ones more."""
-    return sum(each.status == 200 for each in load.samples) + count
-
-
-def wait_for(shared: Sandbox, load: Load, count: int = 30) -> None:
-    """Wait until the load has had `count` more good answers."""
-    wanted = answered(load, count)
-    shared.until(lambda: answered(load, 0) >= wanted)
+@contextmanager
+def dying(shared: Sandbox, name: str) -> Iterator[Death]:
+    """A load on the model `name` during which something is killed; good answers come before it and after the block."""
+    load = shared.load(name, keep=6, fresh=2, pause=0.01)
+    death = Death(shared, load)
+    with load.running():
+        shared.answered(load)
+        yield death
+        shared.answered(load)
+    figures.tell(f"{shared.runtime}: {name} killed: {death}")
 
 
 def one(row: Json, kind: str) -> int:
@@ -60,13 +82,12 @@ def reloads(shared: Sandbox, name: str) -> None:
 
 def test_a_killed_worker_loses_only_what_it_had_read_and_comes_back_on_the_same_generation(shared: Sandbox) -> None:
     before = shared.row("worker")
-    with load_on(shared, "worker").running() as load:
-        wait_for(shared, load)
-        kill(shared.host_pid(before, "workers"))
+    with dying(shared, "worker") as death:
+        death.of(shared.host_pid(before, "workers"))
         shared.event("worker", "exit")
-        wait_for(shared, load)
-        after = shared.state_of("worker", "running")
+    after = shared.state_of("worker", "running")
 
+    load = death.load
     assert {(each.status, each.body["error"]["code"]) for each in load.failures()} == {(502, "WORKER_DIED")}
     assert len(load.failures()) <= load.keep + load.fresh
     assert {each.generation for each in load.samples if each.status == 200} == {before["generation"]}
@@ -77,30 +98,25 @@ def test_a_killed_worker_loses_only_what_it_had_read_and_comes_back_on_the_same_
 
 
 def test_a_killed_zygote_loses_nothing_and_is_replaced(shared: Sandbox) -> None:
-    before = shared.row("zygote")
-    with load_on(shared, "zygote").running() as load:
-        wait_for(shared, load)
-        kill(shared.host_pid(before, "zygote"))
-        wait_for(shared, load)
+    before = shared.row("zygote")["pids"]["zygote"]
+    with dying(shared, "zygote") as death:
+        death.of(shared.host_pid(shared.row("zygote"), "zygote"))
         reloads(shared, "zygote")
-        wait_for(shared, load)
+        death.replaced(lambda: shared.row("zygote")["pids"]["zygote"] not in ([], before))
 
-    assert load.failures() == []
-    shared.until(lambda: shared.row("zygote")["pids"]["zygote"] not in ([], before["pids"]["zygote"]))
+    assert death.load.failures() == []
     assert shared.row("zygote")["state"] == "running"
 
 
 def test_a_killed_agent_loses_nothing_in_a_process_and_a_containers_calls_wait_for_the_next(shared: Sandbox) -> None:
     before = shared.row("agent")
-    with load_on(shared, "agent").running() as load:
-        wait_for(shared, load)
+    with dying(shared, "agent") as death:
         agent = shared.host_pid(before, "agent")
-        kill(agent)
+        death.of(agent)
         shared.event("agent", "exit")
-        wait_for(shared, load)
-        after = shared.until(lambda: again(shared, agent))
-        wait_for(shared, load)
+        after = death.replaced(lambda: again(shared, agent))
 
+    load = death.load
     if shared.runtime == "process":
         assert load.failures() == []
         assert after["pids"]["workers"] == before["pids"]["workers"]
@@ -121,11 +137,11 @@ def again(shared: Sandbox, agent: int) -> Json | None:
 def test_a_killed_gateway_loses_only_what_it_held_and_is_started_again_at_once(shared: Sandbox) -> None:
     before = shared.row("gateway")
     (gateway,) = shared.keeper["gateways"]
-    with load_on(shared, "gateway").running() as load:
-        wait_for(shared, load)
-        kill(gateway["pid"])
-        wait_for(shared, load)
+    with dying(shared, "gateway") as death:
+        death.of(gateway["pid"])
+        death.replaced(lambda: [each["pid"] for each in shared.keeper["gateways"]] != [gateway["pid"]])
 
+    load = death.load
     assert {each.status for each in load.failures()} <= {0}
     assert len(load.failures()) <= load.keep + load.fresh
     (found,) = shared.keeper["gateways"]
@@ -138,14 +154,12 @@ def test_a_killed_gateway_loses_only_what_it_held_and_is_started_again_at_once(s
 def test_a_killed_control_loses_nothing_and_takes_up_what_runs(shared: Sandbox) -> None:
     before = everyone(shared, but="control")
     control = shared.keeper["control"]["pid"]
-    with load_on(shared, "control").running() as load:
-        wait_for(shared, load)
-        kill(control)
-        shared.until(lambda: shared.keeper["control"]["pid"] != control)
+    with dying(shared, "control") as death:
+        death.of(control)
+        death.replaced(lambda: shared.keeper["control"]["pid"] != control)
         reloads(shared, "control")
-        wait_for(shared, load)
 
-    assert load.failures() == []
+    assert death.load.failures() == []
     assert {name: row["state"] for name, row in shared.rows().items()} == dict.fromkeys(VICTIMS, "running")
     assert everyone(shared, but="control") == before
 
@@ -157,21 +171,18 @@ def everyone(shared: Sandbox, but: str = "") -> dict[str, Json]:
 
 def test_a_killed_keeper_loses_nothing_and_the_next_command_restarts_nothing(shared: Sandbox) -> None:
     before, supervised = everyone(shared, but="keeper"), shared.keeper
-    with load_on(shared, "keeper").running() as load:
-        wait_for(shared, load)
-        kill(supervised["pid"])
+    with dying(shared, "keeper") as death:
+        death.of(supervised["pid"])
         reloads(shared, "keeper")
-        wait_for(shared, load)
-        after = everyone(shared, but="keeper")
-        wait_for(shared, load)
+        after = everyone(shared, but="keeper")  # by the next command
+        death.replaced(lambda: shared.keeper["pid"] != supervised["pid"])
 
-    assert load.failures() == []
-    assert shared.keeper["pid"] != supervised["pid"]
+    assert death.load.failures() == []
     assert shared.keeper["control"] == supervised["control"]
     assert shared.keeper["gateways"] == supervised["gateways"]
     assert after == before
     # It is supervised again.
-    kill(supervised["control"]["pid"])
+    os.kill(supervised["control"]["pid"], signal.SIGKILL)
     shared.until(lambda: shared.keeper["control"] != supervised["control"])
     assert everyone(shared, but="keeper") == before
 
@@ -181,7 +192,7 @@ def test_models_outlive_everything_on_the_host_and_the_next_command_takes_them_u
     generation = shared.row("host")["generation"]
     shared.unfollow()  # it would be that next command
     for pid in (supervised["pid"], supervised["control"]["pid"], *(each["pid"] for each in supervised["gateways"])):
-        kill(pid)
+        os.kill(pid, signal.SIGKILL)
 
     shared.up()
 

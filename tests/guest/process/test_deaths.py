@@ -144,6 +144,13 @@ def test_a_stop_cuts_a_worker_that_drains_already_at_the_earlier_deadline(replic
     assert replica.agent.wait(15) == 0
 
 
+def test_a_worker_that_leaves_because_its_agent_was_ended_is_not_told_as_leaving_by_itself(replica: Replica) -> None:
+    replica.ready(1)
+    os.kill(replica.agent.pid, signal.SIGTERM)
+    assert replica.control.wait("exited", generation=1)["cause"] == "stopped"
+    assert replica.agent.wait(15) == 0
+
+
 def test_a_stream_still_open_at_the_drain_deadline_is_cut_and_counted(replica: Replica) -> None:
     ready = replica.ready(1, STREAM)
     with replica.open(ready["socket"], "POST", "/predict", {"n": 1_000_000}, accept="text/event-stream") as answer:

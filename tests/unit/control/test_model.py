@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.control.orphans import wish_of
 from orchestrator.errors import RuntimeFailure
-from orchestrator.ports import ReplicaExit
+from orchestrator.ports import ReplicaExit, ReplicaRecord
 from tests.unit.control.conftest import GOOD, Bench
 
 
@@ -408,6 +408,29 @@ async def test_a_replica_that_cannot_be_removed_keeps_the_folder_by_which_it_is_
         await bench.model.stop(1.0)
     assert await asyncio.to_thread(os.path.isdir, replica.place.folder)
     assert bench.events("failed") == ["cannot be removed: its processes do not end"]
+
+
+async def test_a_replica_that_cannot_be_removed_is_removed_once_its_runtime_is_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.begin()
+    await bench.until_live(1)
+    [replica] = bench.model.state.replicas.values()
+    stop, failures = bench.runtime.stop, [1, 2]
+
+    async def fail_twice(record: ReplicaRecord, grace: float) -> None:
+        if failures:
+            failures.pop()
+            raise RuntimeFailure("engine", "it is away")
+        await stop(record, grace)
+
+    monkeypatch.setattr(bench.runtime, "stop", fail_twice)
+    bench.want(replica_hash="1:other")
+    await bench.until(lambda state: replica.incarnation not in state.replicas)
+
+    assert replica.incarnation not in bench.runtime.agents
+    assert not await asyncio.to_thread(os.path.exists, replica.place.folder)
+    assert bench.events("failed") == ["cannot be removed: it is away"]
 
 
 async def test_a_replica_whose_agent_fell_silent_is_replaced(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
