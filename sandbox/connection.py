@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import sys
 import traceback
-from typing import Any, Awaitable, Callable, Dict, Optional
+from typing import Any, Awaitable, Callable, Dict, Optional, Protocol
 
 from sandbox.http import BadRequestError, Parser, Request
 
 STATUS_LINES = {
     status: f"HTTP/1.1 {status} {reason}\r\n"
     for status, reason in {
+        101: "Switching Protocols",
         200: "OK",
         400: "Bad Request",
         404: "Not Found",
@@ -30,10 +31,20 @@ App = Callable[[Request, "Connection"], Awaitable[None]]
 Closed = Callable[["Connection"], None]
 
 
+class Receiver(Protocol):
+    """Who has the bytes of a connection that was upgraded."""
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes from the client."""
+
+    def cut(self) -> None:
+        """End at once, with a word of why."""
+
+
 class Connection(asyncio.Protocol):
     """Calls `app` for each request. The client's leaving cancels the call; we never close an idle connection first."""
 
-    __slots__ = ("_app", "_closed", "_drained", "_parser", "_paused", "_task", "_transport", "keep_alive")
+    __slots__ = ("_app", "_closed", "_drained", "_parser", "_receiver", "_task", "_transport", "keep_alive")
 
     def __init__(self, app: App, closed: Closed) -> None:
         self._app = app
@@ -41,8 +52,8 @@ class Connection(asyncio.Protocol):
         self._parser = Parser()
         self._transport: Any = None
         self._task: Optional[asyncio.Task[None]] = None
-        self._paused = False
-        self._drained: Optional[asyncio.Future[None]] = None
+        self._drained: Optional[asyncio.Event] = None  # while the client reads more slowly than we write
+        self._receiver: Optional[Receiver] = None
         self.keep_alive = True
 
     @property
@@ -60,6 +71,37 @@ class Connection(asyncio.Protocol):
         """Close at once, in the middle of whatever it does: the client sees a cut, never a clean end."""
         if self._transport is not None:
             self._transport.abort()
+
+    def cut(self) -> None:
+        """End whatever it does, the polite way where its protocol has one."""
+        if self._receiver is not None:
+            self._receiver.cut()
+        else:
+            self.abort()
+
+    def upgrade(self, headers: str, receiver: Receiver) -> None:
+        """Change to WebSocket: from here on bytes go to `receiver`, and `send` writes them as they are."""
+        self._receiver = receiver
+        self.keep_alive = False
+        head = f"{STATUS_LINES[101]}Upgrade: websocket\r\nConnection: Upgrade\r\n{headers}\r\n"
+        self._transport.write(head.encode("latin-1"))
+        ahead = self._parser.take_rest()
+        if ahead:
+            receiver.feed(ahead)
+
+    def send(self, data: bytes) -> None:
+        """After `upgrade`: write bytes. Whoever may write much awaits `writable` after it."""
+        self._transport.write(data)
+
+    def hold(self) -> None:
+        """Read nothing more until `go_on`."""
+        if not self.gone:
+            self._transport.pause_reading()
+
+    def go_on(self) -> None:
+        """Read again."""
+        if not self.gone:
+            self._transport.resume_reading()
 
     def respond(self, status: int, headers: str, body: bytes) -> None:
         """Write a whole answer. headers: lines that end in CRLF, Content-Length left out."""
@@ -80,9 +122,8 @@ class Connection(asyncio.Protocol):
 
         A model that yields without ever awaiting would starve everyone else, and never learn that its client left.
         """
-        if self._paused and not self.gone:
-            self._drained = asyncio.get_running_loop().create_future()
-            await self._drained
+        if self._drained is not None and not self.gone:
+            await self._drained.wait()
         else:
             await asyncio.sleep(0)
 
@@ -94,6 +135,9 @@ class Connection(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
+        if self._receiver is not None:
+            self._receiver.feed(data)
+            return
         self._parser.feed(data)
         if self._task is None:
             self._advance()
@@ -108,12 +152,12 @@ class Connection(asyncio.Protocol):
         self._closed(self)
 
     def pause_writing(self) -> None:
-        self._paused = True
+        self._drained = asyncio.Event()
 
     def resume_writing(self) -> None:
-        self._paused = False
-        if self._drained is not None and not self._drained.done():
-            self._drained.set_result(None)
+        if self._drained is not None:
+            self._drained.set()
+            self._drained = None
 
     def _advance(self) -> None:
         """Start the next request, if one is complete."""

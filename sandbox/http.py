@@ -65,6 +65,12 @@ class Parser:
         """Bytes that wait to be read as requests."""
         return len(self._buffer)
 
+    def take_rest(self) -> bytes:
+        """What came after the last request, for whoever reads the connection from here on."""
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        return rest
+
     @property
     def wants_continue(self) -> bool:
         """Whether a client waits for "100 Continue" before it sends the body of the request that has begun."""

@@ -45,7 +45,7 @@ class Listener:
         self._cutting = True
         self._close()
         for connection in list(self._connections):
-            connection.abort()
+            connection.cut()
         return cut
 
     def forget_in_child(self) -> None:

@@ -22,10 +22,10 @@ async def chat(service: Service, turn: Turn) -> None:
     """Messages in, one message out, whole or in chunks."""
     body = openai.read(turn)
     spoken = _chat_of(service)
-    messages = _messages(body)
+    messages = read_messages(body)
     service.measure(messages, len(turn.request.body), "messages")
     openai.only_one(body)
-    prompt = "".join(_text(message) for message in messages)
+    prompt = "".join(text_of(message) for message in messages)
     if openai.flag(body, "stream"):
         common = openai.base("chatcmpl", "chat.completion.chunk", _model(service, body))
         first = _delta("", None)
@@ -85,7 +85,7 @@ class _Asked:
 async def _whole(service: Service, turn: Turn, spoken: Chat, messages: List[Any], body: Dict[str, Any]) -> Reply:
     lease = await turn.admit(service)
     try:
-        return await spoken.turn(messages, _parameters(body), lease)
+        return await spoken.turn(messages, parameters_of(body), lease)
     except BaseException as error:
         raise turn.refusal(service, error) from error
     finally:
@@ -125,7 +125,7 @@ async def _chunks(
             await send(opening.pop())
         await send(choice(text, None))
 
-    reply = await asked.spoken.turn(asked.messages, _parameters(asked.body), lease, put)
+    reply = await asked.spoken.turn(asked.messages, parameters_of(asked.body), lease, put)
     while opening:
         await send(opening.pop())
     await send(choice("", reply.finish_reason))
@@ -156,11 +156,13 @@ def _model(service: Service, body: Dict[str, Any]) -> str:
     return str(body.get("model") or service.name)
 
 
-def _parameters(body: Dict[str, Any]) -> Dict[str, Any]:
+def parameters_of(body: Dict[str, Any]) -> Dict[str, Any]:
+    """What a request says to the model, less what the protocol itself reads."""
     return {name: value for name, value in body.items() if name not in _OURS}
 
 
-def _messages(body: Dict[str, Any]) -> List[Dict[str, Any]]:
+def read_messages(body: Dict[str, Any]) -> List[Dict[str, Any]]:
+    """The messages of a request, checked. Raises Refusal INVALID_REQUEST."""
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise invalid("messages: expected a list of messages, at least one", "messages")
@@ -170,13 +172,14 @@ def _messages(body: Dict[str, Any]) -> List[Dict[str, Any]]:
         content = message.get("content")
         if isinstance(content, list) and all(isinstance(p, dict) and p.get("type") == "text" for p in content):
             # Text in parts is text: a model that reads strings need not know of parts.
-            message["content"] = _text(message)
+            message["content"] = text_of(message)
         elif not isinstance(content, (str, list, type(None))):
             raise invalid(f"messages[{index}].content: expected a string or a list of parts", "messages")
     return messages
 
 
-def _text(message: Dict[str, Any]) -> str:
+def text_of(message: Dict[str, Any]) -> str:
+    """The text of one message."""
     content = message.get("content")
     if isinstance(content, list):
         return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))

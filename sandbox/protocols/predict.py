@@ -38,7 +38,7 @@ async def predict(service: Service, turn: Turn) -> None:
             await stream.send(f'{{"processing_time":{_since(began)}}}', "end")
             stream.end()
             return
-        data = _data(value, began)
+        data = prediction(value, began)
     except BaseException as error:
         refusal = turn.refusal(service, error)
         if stream is None or not stream.begun:
@@ -116,7 +116,7 @@ async def _predict_by_batch(service: Service, turn: Turn) -> None:
     service.measure(inputs, size)
     began = time.perf_counter()
     try:
-        data = _data(await by_batch(service, turn, inputs), began)
+        data = prediction(await by_batch(service, turn, inputs), began)
     except BaseException as error:
         raise turn.refusal(service, error) from error
     envelope.answer(turn.connection, turn.id, data, turn.queue_header)
@@ -197,7 +197,8 @@ def _item_error(refusal: Refusal) -> str:
     return f'{{"error":{{{message}{envelope.error_text(refusal)[1:]}}}'
 
 
-def _data(value: Any, began: float) -> str:
+def prediction(value: Any, began: float) -> str:
+    """What a call returned, and since when it ran, as the envelope's `data`: JSON text."""
     if not isinstance(value, Prediction):
         return f'{{"prediction":{result.dumps(value)},"processing_time":{_since(began)}}}'
     text = f'{{"prediction":{result.dumps(value.value)},"processing_time":{_since(began)}'

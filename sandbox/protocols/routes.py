@@ -9,7 +9,7 @@ from typing import Any, Awaitable, Callable, Dict, Tuple
 from sandbox import result
 from sandbox.connection import Connection
 from sandbox.http import Request
-from sandbox.protocols import completions, embeddings, envelope, openai, predict, v2
+from sandbox.protocols import completions, embeddings, envelope, openai, predict, v2, websocket
 from sandbox.protocols.turn import Turn
 from sandbox.refusal import Refusal
 from sandbox.service import Service
@@ -33,6 +33,7 @@ ROUTES: Dict[str, Tuple[str, Route]] = {
     "/v1/chat/completions": ("POST", completions.chat),
     "/v1/completions": ("POST", completions.complete),
     "/v1/embeddings": ("POST", embeddings.embed),
+    "/ws": ("GET", websocket.talk),
     "/v2": ("GET", v2.metadata),
     "/v2/infer": ("POST", v2.infer),
 }
