@@ -14,7 +14,7 @@ from typing import Any, Callable, Deque, Dict, List, Optional
 
 from sandbox import isolation, proc, sockets, wire
 from sandbox.adoption import Adoption
-from sandbox.attempt import Attempt, Replica
+from sandbox.attempt import Attempt
 from sandbox.birth import Cradle
 from sandbox.children import Children
 from sandbox.loop import Loop
@@ -22,6 +22,7 @@ from sandbox.nursery import Nursery
 from sandbox.orders import well_formed
 from sandbox.output import Capture, Echo, LogFile
 from sandbox.peer import Peer
+from sandbox.replica import Replica
 from sandbox.roster import Key, Roster
 from sandbox.spares import Spares
 

@@ -10,16 +10,18 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from sandbox import blame, proc, sockets, wire
-from sandbox.birth import Cradle, Wanted, bear
+from sandbox.birth import Wanted, bear
 from sandbox.child import Child
 from sandbox.health import Probe
 from sandbox.loop import Timer
 from sandbox.peak import Peak
 from sandbox.peer import Peer
+from sandbox.replica import Replica
 from sandbox.roster import Key
+from sandbox.scout import Scout
 
 CHECK_SECONDS = 10.0
 OOM_SCORES = {"active": 200, "draining": 700}
@@ -30,16 +32,6 @@ _ASK_SECONDS = 0.1
 _MAX_PHASES = 16
 _UNREADY = ("loading", "paused")
 _FOLLOWING = {"import": "load", "load": "warmup"}
-
-
-class Replica(NamedTuple):
-    """What every attempt of a replica shares. config: the agent's own. sockets: the open folder of the sockets."""
-
-    cradle: Cradle
-    config: Dict[str, Any]
-    sockets: int
-    report: Callable[[wire.Message], None]
-    oom_kills: Callable[[], int]
 
 
 class Attempt:
@@ -68,6 +60,8 @@ class Attempt:
         self._ended = ended
         self._phase = "check"
         self._compiling: Optional[str] = None
+        self._scout = Scout(replica.cradle)
+        self._births = 0
         self._error: Optional[Dict[str, Any]] = None
         self._killed = False
         self._over = False
@@ -193,16 +187,21 @@ class Attempt:
     # Check
 
     def _check(self) -> None:
-        job = {
+        self._make(self._check_job, "check", time.monotonic(), self._hear_checker, self._checker_ended)
+
+    @property
+    def _check_job(self) -> Dict[str, Any]:
+        entry = self.order["entry"] or self.order["config"].get("entry") or "main"
+        return {
             "kind": "check",
             "tree": self._tree,
             "source": self._replica.config["source"],
             "files": self.order["check"],
+            "entry": str(entry).partition(":")[0],
         }
-        started = time.monotonic()
-        self._make(job, "check", started, self._hear_checker, self._checker_ended)
 
     def _hear_checker(self, message: wire.Message) -> None:
+        self._scout.hear(message)
         if message.get("type") == "compiling":
             self._compiling = str(message.get("file"))
         elif message.get("type") == "checked" and self._phase == "check":
@@ -259,7 +258,24 @@ class Attempt:
         if self._killed:
             self._end("killed")
             return
-        bear(self._replica.cradle, Wanted(job, mode, self.key[0], hear, ended, self._born, self._stillborn))
+        birth = self._births = self._births + 1
+
+        def last(cause: str) -> None:
+            """How an earlier child ended, which was given up, is of no interest."""
+            if self._births == birth:
+                ended(cause)
+
+        bear(self._replica.cradle, Wanted(job, mode, self.key[0], hear, last, self._born, self._stillborn))
+
+    def _bear_again(self, stale: wire.Message) -> None:
+        """What the zygote preloaded does not fit these files: this worker comes from an interpreter of its own."""
+        self._stop_timers()
+        self._scout.tell()
+        self._replica.cradle.nursery.unfit(str(stale.get("module")), str(stale.get("reason")))
+        self.child, self._phase = None, "fork"
+        self.phases.pop("fork", None)
+        self.order["mode"] = "spawn"
+        self._bear()
 
     def _stillborn(self, why: str, error: Dict[str, Any]) -> None:
         self._error = error
@@ -277,6 +293,8 @@ class Attempt:
             self._peak = Peak(self._replica.cradle.loop, child.pid, forked=how == "fork")
             self._load_from_now()
             self._changed(self)
+            if not self.order["check"]:
+                self._scout.look(self._check_job, self.key[0])
 
     # Loading
 
@@ -292,9 +310,12 @@ class Attempt:
             phase = str(message.get("phase"))
             self._phase_done(phase, wire.number(message.get("seconds")))
             self._phase = _FOLLOWING.get(phase, self._phase)
+            self._scout.tell()
             if self._peak is not None:
                 self._peak.watch(phase)  # once more, where it may have been more than ever
                 self._peak.watch(self._phase)
+        elif kind == "stale" and self.state == "loading":
+            self._bear_again(message)
         elif kind == "paused" and self.state == "loading" and self.order.get("pause"):
             self._stop_timers()
             self.state, self._phase = "paused", str(self.order["pause"])
@@ -361,6 +382,7 @@ class Attempt:
             return
         self._over = True
         self._stop_timers()
+        self._scout.tell()
         if self._probe is not None:
             self._probe.cancel()
         sockets.discard(self._replica.sockets, self.socket)

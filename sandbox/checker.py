@@ -1,6 +1,6 @@
 """Compiles changed files once, under limits, in a process of its own: one large literal can take gigabytes.
 
-It reports the first error, or that there is none; the files are never run.
+It reports the first error, or that there is none, and then what the model imports first; the files are never run.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ import traceback
 import warnings
 from typing import Any, Dict, Optional
 
-from sandbox import wire
+from sandbox import packages, scan, wire
 
 SECONDS = 10
 MEMORY = 1024 * 1024 * 1024
 
 
 def run(job: Dict[str, Any], channel: socket.socket) -> None:
-    """job: "tree", "source" (absolute folders) and "files" (relative .py paths). Answers `checked`, its error or null.
+    """job: "tree", "source" (absolute folders), "files" (relative .py paths), "entry" (a module's name).
 
-    `compiling` before each file tells the agent which one it was, should the compiler itself die.
+    Answers `checked`, its error or null, and where there is none `scanned`, the steps of scan.program. `compiling`
+    before each file tells the agent which one it was, should the compiler itself die.
     """
     _limit()
     warnings.simplefilter("ignore")
@@ -33,6 +34,9 @@ def run(job: Dict[str, Any], channel: socket.socket) -> None:
         if error is not None:
             break
     channel.sendall(wire.encode({"type": "checked", "error": error}))
+    if error is None:
+        steps = scan.program(job["tree"], job["entry"], packages.wanted)
+        channel.sendall(wire.encode({"type": "scanned", "steps": steps}))
 
 
 def check(tree: str, source: str, file: str) -> Optional[Dict[str, Any]]:

@@ -10,17 +10,19 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from sandbox import blas, children, output, proc, start
 from sandbox.loop import Loop
+from sandbox.scan import Step
+from sandbox.steering import CUDA_CHECK
 
 OOM_SCORE = 500
 _PROBE_SECONDS = 300.0
 _ORDER_SECONDS = 10.0
 # Asking NVML instead of CUDA leaves the driver untouched, so that a fork stays safe.
-_CUDA_CHECK = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+_CUDA_CHECK = {CUDA_CHECK: "1"}
 
 # pid and "", or None and why there is none.
 Forked = Callable[[Optional[int], str], None]
-# What a zygote is to import, and the environment variables that steer it.
-Wish = Tuple[Tuple[str, ...], Tuple[Tuple[str, str], ...]]
+# What a zygote is to set and to import, in order.
+Wish = Tuple[Step, ...]
 MakeCapture = Callable[[int, str], output.Capture]
 
 
@@ -54,8 +56,7 @@ class Forker:
         self._sock.setblocking(False)
         out, out_end = os.pipe()
         err, err_end = os.pipe()
-        imports, environment = wish
-        job = {"imports": list(imports), "environment": {**dict(environment), **blas.pinned(), **_CUDA_CHECK}}
+        job = {"steps": wish, "environment": {**blas.pinned(), **_CUDA_CHECK}}
         try:
             self.pid = children.spawn(["zygote"], job, [theirs.fileno()], dict(os.environ), out=out_end, err=err_end)
         except OSError:
@@ -78,7 +79,7 @@ class Forker:
 
     @property
     def imports(self) -> List[str]:
-        return [name for name in self.wish[0] if name not in self.skipped]
+        return [step[1] for step in self.wish if step[0] == "import" and step[1] not in self.skipped]
 
     @property
     def alive(self) -> bool:

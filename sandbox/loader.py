@@ -7,16 +7,18 @@ user's own files. Code objects, tracebacks and `inspect.getsource` show the user
 from __future__ import annotations
 
 import builtins
+import importlib
 import importlib.machinery
 import importlib.util
 import linecache
 import os
 import sys
 from types import CodeType, ModuleType
-from typing import Any, List, Set
+from typing import Any, List, Optional, Set
 
 from sandbox import wire
 from sandbox.failure import Source
+from sandbox.steering import Steering, watching
 
 _THIRD_PARTY = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
@@ -71,30 +73,52 @@ class Imports:
     zygote that has them already nothing comes, so whoever learns from this adds to what it knows.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tree: str, steering: Optional[Steering] = None) -> None:
+        self._tree = tree
+        self._steering = steering or Steering()
         self._names: Set[str] = set()
         self._before: Set[str] = set()
         self._original: Any = None
 
     def __enter__(self) -> Imports:  # noqa: PYI034 - typing.Self is newer than Python 3.9
         self._original = original = builtins.__import__
-        names = self._names
+        names, steering = self._names, self._steering
         self._before = set(sys.modules)
+        inside = [False]
 
         def recorded(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:  # noqa: A002
-            module = original(name, globals, locals, fromlist, level)
-            if level == 0 and globals and isinstance(globals.get("__loader__"), UserLoader):
-                names.add(name)
-                names.update(f"{name}.{item}" for item in fromlist or () if f"{name}.{item}" in sys.modules)
+            if level or inside[0]:
+                return original(name, globals, locals, fromlist, level)
+            steering.check([name, *(f"{name}.{item}" for item in fromlist or ())])
+            if not (globals and isinstance(globals.get("__loader__"), UserLoader)) or self._is_users(name):
+                return original(name, globals, locals, fromlist, level)
+            environment, inside[0] = dict(os.environ), True
+            try:
+                module = original(name, globals, locals, fromlist, level)
+            finally:
+                inside[0] = False
+            steering.absorb(environment)
+            names.add(name)
+            names.update(f"{name}.{item}" for item in fromlist or () if f"{name}.{item}" in sys.modules)
             return module
 
         self._recorded = recorded
+        self._patched = importlib.import_module
         builtins.__import__ = recorded
+        self._watching: Any = watching(steering)
+        setattr(importlib, "import_module", self._watching)  # noqa: B010 - mypy knows it as a function
         return self
 
     def __exit__(self, *_: object) -> None:
         if builtins.__import__ is self._recorded:
             builtins.__import__ = self._original
+        if importlib.import_module is self._watching:
+            importlib.import_module = self._patched
+
+    def _is_users(self, name: str) -> bool:
+        """Whether this name is found in the model directory, which is first on the path."""
+        path = os.path.join(self._tree, name.partition(".")[0])
+        return os.path.isfile(path + ".py") or os.path.isdir(path)
 
     def third_party(self) -> List[str]:
         """The dotted names of installed packages among them, the shallow ones first: they bring most of the others."""

@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 from sandbox import compat, discovery, loader, model
 from sandbox.failure import Source, describe
+from sandbox.heritage import Heritage
 from sandbox.protocols import predict
 from sandbox.refusal import Refusal
 from sandbox.service import Service
@@ -35,6 +36,15 @@ class LoadError(Exception):
         self.error = error
 
 
+class Stale(Exception):  # noqa: N818 - a finding, not an error of anybody's
+    """What this worker was forked with does not fit its files. what: "environment"."""
+
+    def __init__(self, what: str, reason: str, module: str = "") -> None:
+        super().__init__(reason)
+        self.what = what
+        self.module = module
+
+
 class Loading:
     """One assignment's way to a service. `done` is told each phase as it ends; `wait` returns when the phase before
     which the assignment wants a pause may begin.
@@ -45,21 +55,22 @@ class Loading:
         assignment: Dict[str, Any],
         loop: asyncio.AbstractEventLoop,
         done: PhaseDone,
-        preloaded: Any = None,
+        heritage: Optional[Heritage] = None,
         wait: Callable[[], None] = lambda: None,
     ) -> None:
         self._assignment = assignment
         self._loop = loop
         self._done = done
-        self._preloaded = preloaded
+        self._steering = None if heritage is None else heritage.steering
+        self._preloaded: Any = None
         self._wait = wait
         self._source = Source(assignment["source"], assignment["tree"])
         self._phases: Dict[str, float] = {}
         self._config: Dict[str, Any] = assignment.get("config") or {}
 
     def run(self) -> Loaded:
-        """Load the model. Raises LoadError. Not on a running loop: `load` may want to run one of its own."""
-        imports = loader.Imports()
+        """Load the model. Raises LoadError, Stale. Not on a running loop: `load` may want to run one of its own."""
+        imports = loader.Imports(self._source.tree, self._steering)
         with imports:
             found = self._phase("import", self._import)
             service = self._phase("load", lambda: self._load(found))
@@ -74,10 +85,18 @@ class Loading:
         try:
             value = work()
         except BaseException as error:
+            self._refuse_stale()
             raise LoadError(name, describe(error, self._source)) from error
+        self._refuse_stale()
         self._phases[name] = round(time.perf_counter() - began, 6)
         self._done(name, self._phases[name])
         return value
+
+    def _refuse_stale(self) -> None:
+        """Also where the model's own code caught what the import raised."""
+        found = None if self._steering is None else self._steering.stale
+        if found is not None:
+            raise Stale("environment", found.reason, found.module)
 
     def _import(self) -> discovery.Found:
         compat.install()

@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional
 from sandbox import children, start, wire
 from sandbox.forker import Forked, Forker, MakeCapture, Wish
 from sandbox.loop import Loop
+from sandbox.scan import Step
 
 _BACKOFF = (0.1, 30.0)
 # A zygote that lived this long died of something else than its own start.
@@ -24,9 +25,11 @@ class Nursery:
         self._loop = loop
         self._capture = capture
         self._changed = changed
-        self._asked: List[str] = []
+        self._asked: List[Step] = []
+        self._scanned: List[Step] = []
         self._learned: List[str] = []
-        self._environment: Dict[str, str] = {}
+        # Packages that were steered otherwise than could be foreseen: each worker imports them itself.
+        self._unfit: Dict[str, str] = {}
         self._current: Optional[Forker] = None
         self._next: Optional[Forker] = None
         # Wishes whose zygote did not come up: the same would fail again.
@@ -50,7 +53,7 @@ class Nursery:
     @property
     def soon(self) -> bool:
         """Whether waiting is likely to be quicker than spawning: a bare zygote is on its way."""
-        return self._current is not None and self._current.state == "starting" and not self._current.wish[0]
+        return self._current is not None and self._current.state == "starting" and not self._current.wish
 
     @property
     def busy(self) -> bool:
@@ -64,7 +67,11 @@ class Nursery:
         if current is None:
             return {"state": "absent", "pid": None, "reason": "", "imports": []}
         pid = current.pid if current.alive else None
-        return {"state": current.state, "pid": pid, "reason": current.reason or self._note, "imports": current.imports}
+        return {"state": current.state, "pid": pid, "reason": self._reason(current), "imports": current.imports}
+
+    def _reason(self, current: Forker) -> str:
+        """Why it cannot be forked from, or does not have all that workers imported; "" where neither is so."""
+        return current.reason or self._note or next(iter(self._unfit.values()), "")
 
     def when_settled(self, settled: Callable[[], None]) -> None:
         """Call once the zygote is no longer starting."""
@@ -82,7 +89,7 @@ class Nursery:
 
     def preload(self, imports: List[str], environment: Mapping[str, str]) -> None:
         """Control's wish; what workers were seen to import is added to it."""
-        self._asked, self._environment = list(imports), dict(environment)
+        self._asked = [("set", *item) for item in sorted(environment.items())] + [("import", name) for name in imports]
         if not self._replace():
             self._changed(self.state)
 
@@ -90,6 +97,19 @@ class Nursery:
         """Add what a good worker imported: the next ones find it there. A fork cannot tell what it did not need to."""
         self._learned = wire.by_depth([*self._learned, *imports])
         self._replace()
+
+    def scanned(self, steps: List[Step]) -> None:
+        """What the newest files begin with: other steps make another zygote, and what was unfit may fit now."""
+        if steps != self._scanned:
+            self._scanned = steps
+            self._unfit.clear()
+        self._replace()
+
+    def unfit(self, module: str, reason: str) -> None:
+        """Leave out a module that was preloaded under other variables, unless a better zygote is coming."""
+        if self._next is None:
+            self._unfit[module.partition(".")[0]] = reason
+            self._replace()
 
     def look(self) -> None:
         """Take in announcements that have arrived."""
@@ -113,8 +133,8 @@ class Nursery:
         return [forker for forker in (self._current, self._next, *self._leaving) if forker is not None]
 
     def _wish(self) -> Wish:
-        imports = dict.fromkeys([*self._asked, *self._learned])
-        return tuple(imports), tuple(sorted(self._environment.items()))
+        steps = dict.fromkeys([*self._asked, *self._scanned, *(("import", name) for name in self._learned)])
+        return tuple(step for step in steps if step[0] != "import" or step[1].partition(".")[0] not in self._unfit)
 
     def _start(self, wish: Wish) -> Forker:
         self._started = time.monotonic()
@@ -129,8 +149,9 @@ class Nursery:
         current = self._current
         if self._closed or current is None or current.state == "dead" or wish in self._hopeless:
             return False
-        missing = set(wish[0]) - set(current.wish[0])
-        if not missing and wish[1] == current.wish[1]:
+        wanted, there = _steered(wish), _steered(current.wish)
+        unfit = any(name.partition(".")[0] in self._unfit for name in there)
+        if not unfit and all(there.get(name) == sets for name, sets in wanted.items()):
             return False
         self._next = self._start(wish)
         return True
@@ -157,7 +178,7 @@ class Nursery:
         self._next = None
         if forker.state == "dead":
             self._hopeless.append(forker.wish)
-            self._note = f"preloading {', '.join(forker.wish[0])} failed: {forker.reason}"
+            self._note = f"preloading {', '.join(_steered(forker.wish))} failed: {forker.reason}"
             self._changed(self.state)
             return
         self._note = ""
@@ -186,5 +207,17 @@ class Nursery:
             return
         wish = self._wish()
         # One that never got ready with its imports is tried bare.
-        self._current = self._start(wish if wish not in self._hopeless else ((), wish[1]))
+        self._current = self._start(() if wish in self._hopeless else wish)
         self._changed(self.state)
+
+
+def _steered(wish: Wish) -> Dict[str, Wish]:
+    """Each import with the variables that are set before it."""
+    found: Dict[str, Wish] = {}
+    before: Wish = ()
+    for step in wish:
+        if step[0] == "import":
+            found.setdefault(step[1], before)
+        else:
+            before = (*before, step)
+    return found

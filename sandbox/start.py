@@ -12,9 +12,11 @@ import random
 import signal
 import socket
 import sys
-from typing import Any, Dict, NamedTuple, Sequence
+from functools import partial
+from typing import Any, Dict, NamedTuple, Optional
 
 from sandbox import blas, proc, trace
+from sandbox.heritage import Heritage
 
 CANDIDATE_OOM_SCORE = 1000
 
@@ -48,8 +50,8 @@ def read_job(fd: int) -> Job:
     return job
 
 
-def run(job: Job, ends: Ends, setters: Sequence[blas.Setter] = ()) -> None:
-    """Become what the job says, and return when that has ended. setters: see `blas.setters`.
+def run(job: Job, ends: Ends, heritage: Optional[Heritage] = None) -> None:
+    """Become what the job says, and return when that has ended. heritage: a zygote's; None where there was none.
 
     "kind" is "check", "worker", or "wait": get ready to be either, then do the job that comes over the channel.
     """
@@ -59,7 +61,10 @@ def run(job: Job, ends: Ends, setters: Sequence[blas.Setter] = ()) -> None:
         trace.arm(ends.trace)
         os.environ.clear()
         os.environ.update(job["environment"])
-        blas.restore(list(setters), os.environ, job["cpus"])
+        threads = partial(blas.restore, [] if heritage is None else heritage.setters, os.environ, job["cpus"])
+        threads()
+        if heritage is not None:
+            heritage.steering.begin(threads)
         _reseed()
         gc.enable()
         sys.dont_write_bytecode = True
@@ -76,7 +81,7 @@ def run(job: Job, ends: Ends, setters: Sequence[blas.Setter] = ()) -> None:
     else:
         from sandbox import worker
 
-        worker.run({**job["assignment"], "output": [ends.out_read, ends.err_read]}, channel)
+        worker.run({**job["assignment"], "output": [ends.out_read, ends.err_read]}, channel, heritage)
 
 
 def _settle(ends: Ends) -> None:

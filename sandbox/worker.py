@@ -13,9 +13,10 @@ import threading
 from typing import Any, Callable, Dict, NoReturn, Optional
 
 from sandbox import output, sockets, wire
+from sandbox.heritage import Heritage
 from sandbox.link import Link, say
 from sandbox.listener import Listener
-from sandbox.loading import Loaded, LoadError, Loading
+from sandbox.loading import Loaded, LoadError, Loading, Stale
 from sandbox.protocols.routes import App
 
 # How often and how long a worker looks for a new agent after the old one died.
@@ -27,8 +28,8 @@ _DRAIN_ALONE = 30.0
 _LAST_WORDS = 0.5
 
 
-def run(assignment: Dict[str, Any], channel: socket.socket, preloaded: Any = None) -> NoReturn:
-    """Be this worker until it ends. channel: the connected socket to the agent."""
+def run(assignment: Dict[str, Any], channel: socket.socket, heritage: Optional[Heritage] = None) -> NoReturn:
+    """Be this worker until it ends. channel: the connected socket to the agent. heritage: of the zygote, if any."""
     channel.setblocking(True)
     selector = selectors.DefaultSelector()
     loop = asyncio.SelectorEventLoop(selector)
@@ -38,10 +39,13 @@ def run(assignment: Dict[str, Any], channel: socket.socket, preloaded: Any = Non
         say(channel, {"type": "phase", "phase": phase, "seconds": seconds})
 
     try:
-        loaded = Loading(assignment, loop, phase_done, preloaded, lambda: _pause(assignment, channel)).run()
+        loaded = Loading(assignment, loop, phase_done, heritage, lambda: _pause(assignment, channel)).run()
         asyncio.set_event_loop(loop)  # a `load` that ran a loop of its own has unset ours
         worker = _Worker(assignment, loaded, loop)
         announcement = worker.announcement
+    except Stale as stale:
+        say(channel, {"type": "stale", "what": stale.what, "module": stale.module, "reason": str(stale)})
+        _leave(0)
     except LoadError as failed:
         print(failed.error["traceback"], end="", file=sys.stderr)
         say(channel, {"type": "failed", "phase": failed.phase, "error": failed.error})

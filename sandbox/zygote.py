@@ -1,5 +1,7 @@
 """A clean interpreter that imported what models need, and forks. One thread, no event loop, never a user's file.
 
+It is told steps, in the order in which the model would take them: variables to set and modules to import (scan.py).
+
 It answers orders of the agent on a SOCK_SEQPACKET socket (a message is a packet; descriptors travel with theirs):
 
   agent → zygote   {"type": "fork", "order": n}, with the job's memfd and the six descriptors of start.Ends
@@ -12,15 +14,16 @@ from __future__ import annotations
 import ctypes
 import gc
 import importlib
-import importlib.util
 import json
 import os
 import socket
 import sys
-import sysconfig
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from sandbox import blas, proc, start
+from sandbox import blas, packages, proc, start
+from sandbox.heritage import Heritage
+from sandbox.scan import Step
+from sandbox.steering import Steering
 
 _CUDA_NOT_INITIALISED = 3
 
@@ -37,7 +40,8 @@ def main(wish: start.Job, control: int) -> None:
     sock = socket.socket(fileno=control)
     os.environ.update(wish["environment"])
     _import_own()
-    skipped = _preload(wish["imports"])
+    steering = Steering()
+    skipped = _take(wish["steps"], steering)
     reason = _unsafe()
     setters = blas.setters()
     gc.collect()
@@ -46,7 +50,7 @@ def main(wish: start.Job, control: int) -> None:
     _say(sock, {"type": "probed", "state": "unsafe" if reason else "ready", "reason": reason, "skipped": skipped})
     birth = _serve(sock)
     if birth is not None:
-        start.run(birth.job, birth.ends, setters)
+        start.run(birth.job, birth.ends, Heritage(setters, steering))
 
 
 def _serve(sock: socket.socket) -> Optional[Birth]:
@@ -130,31 +134,22 @@ def _import_own() -> None:
         importlib.import_module(name)
 
 
-def _preload(names: List[str]) -> Dict[str, str]:
-    """Import what can be imported; the rest with its reason. A library that fails here may still work in a worker."""
+def _take(steps: List[Step], steering: Steering) -> Dict[str, str]:
+    """Set and import what can be; the rest with its reason. A library that fails here may still work in a worker."""
     skipped: Dict[str, str] = {}
-    folders = _third_party_folders()
-    for name in names:
-        try:
-            if not _is_third_party(name.partition(".")[0], folders):
-                skipped[name] = "not a package of this environment"
-                continue
-            importlib.import_module(name)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code, and its reason is reported
-            skipped[name] = f"{type(error).__name__}: {error}"[:200]
+    places = packages.folders()
+    for kind, name, *value in steps:
+        if kind == "set" or (kind == "default" and name not in os.environ):
+            steering.set(name, value[0])
+        elif kind == "import":
+            try:
+                if packages.installed(name.partition(".")[0], places):
+                    steering.bring(name)
+                else:
+                    skipped[name] = "not a package of this environment"
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code, and its reason is reported
+                skipped[name] = f"{type(error).__name__}: {error}"[:200]
     return skipped
-
-
-def _third_party_folders() -> Tuple[str, ...]:
-    paths = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
-    paths += [path for path in sys.path if os.path.basename(path) in ("site-packages", "dist-packages")]
-    return tuple({os.path.realpath(path) + os.sep for path in paths})
-
-
-def _is_third_party(name: str, folders: Tuple[str, ...]) -> bool:
-    spec = importlib.util.find_spec(name)
-    places = [] if spec is None else [*(spec.submodule_search_locations or []), spec.origin or ""]
-    return any(os.path.realpath(place).startswith(folders) for place in places)
 
 
 def _unsafe() -> str:

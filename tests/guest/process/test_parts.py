@@ -132,7 +132,7 @@ def test_a_zygote_that_cannot_be_started_is_told_as_dead_and_leaks_nothing(monke
     monkeypatch.setattr(children, "spawn", refuse)
     loop, changes = LaterLoop(), []
     before = set(os.listdir("/proc/self/fd"))
-    forker = Forker(loop, None, ((), ()), None, changes.append)  # type: ignore[arg-type]
+    forker = Forker(loop, None, (), None, changes.append)  # type: ignore[arg-type]
     assert set(os.listdir("/proc/self/fd")) == before
     assert (forker.state, forker.alive, changes) == ("dead", False, [])
     for call in loop.calls:

@@ -61,7 +61,7 @@ def test_a_zygote_preloads_what_control_asks_for_pinned_and_steered(
     order = {"type": "preload", "imports": ["heavy"], "environment": {"STEER": "left"}}
     replica.control.send(order)
     zygote = preloaded(replica, "heavy")
-    seen = replica.predict(replica.ready(1, USER)["socket"])
+    seen = replica.predict(replica.ready(1, "import os\nos.environ['STEER'] = 'left'\n" + USER)["socket"])
     assert (seen["imported_by"], seen["pinned"], seen["steered"]) == (zygote["pid"], "1", "left")
     assert replica.control.ask(order, "zygote", imports=["heavy"])["pid"] == zygote["pid"]
 
@@ -163,3 +163,86 @@ def _event(replica: Replica, wanted: Callable[[dict[str, Any]], bool]) -> dict[s
 def test_a_zygote_has_one_thread(replica: Replica) -> None:
     pid = eventually(lambda: replica.zygote()["state"] == "ready" and replica.zygote()["pid"], "a zygote")
     assert len(os.listdir(f"/proc/{pid}/task")) == 1
+
+
+STEERED = """
+import os
+os.environ["STEER"] = "{value}"
+import heavy
+def predict() -> dict:
+    return {{"imported_by": heavy.PID, "pid": os.getpid(), "steered": heavy.STEERED}}
+"""
+
+
+def test_a_literal_variable_before_an_import_is_set_for_it_in_the_zygote(
+    make_replica: Callable[..., Replica], environment: Callable[..., str]
+) -> None:
+    replica = make_replica(environment(heavy=HEAVY))
+    replica.ready(1, STEERED.format(value="left"))
+    zygote = preloaded(replica, "heavy")
+    seen = replica.predict(replica.ready(2, STEERED.format(value="left"))["socket"])
+    assert (seen["imported_by"], seen["steered"]) == (zygote["pid"], "left")
+
+
+def test_an_edited_variable_that_steers_an_import_is_never_ignored(
+    make_replica: Callable[..., Replica], environment: Callable[..., str]
+) -> None:
+    """The fork finds that `heavy` was imported under another value: this generation is spawned, the next is not."""
+    replica = make_replica(environment(heavy=HEAVY))
+    replica.ready(1, STEERED.format(value="left"))
+    old = preloaded(replica, "heavy")["pid"]
+    ready = replica.ready(2, STEERED.format(value="right"))
+    assert replica.predict(ready["socket"])["steered"] == "right"
+    assert "spawn" in ready["phases"]
+    new = eventually(lambda: (pid := replica.zygote()["pid"]) != old and pid, "a zygote with the new variable")
+    seen = replica.predict(replica.ready(3, STEERED.format(value="right"))["socket"])
+    assert (seen["imported_by"], seen["steered"]) == (new, "right")
+
+
+COMPUTED = """
+import os
+os.environ["STEER"] = "".join(["r", "ight"])
+try:
+    import heavy
+except BaseException:
+    heavy = None
+def predict() -> list:
+    return [heavy.STEERED, os.getpid()]
+"""
+
+
+def test_a_computed_variable_makes_each_worker_import_for_itself(
+    make_replica: Callable[..., Replica], environment: Callable[..., str]
+) -> None:
+    """No scan can know it, and the model itself catches everything: the answer is right all the same."""
+    replica = make_replica(environment(heavy=HEAVY, other=HEAVY))
+    replica.ready(1, "import other\n" + COMPUTED)
+    preloaded(replica, "other", "heavy")
+    first = replica.ready(2, "import other\n" + COMPUTED)
+    assert replica.predict(first["socket"])[0] == "right"
+    assert "spawn" in first["phases"]
+    preloaded(replica, "other")
+    assert "heavy was preloaded under another value of the environment variable STEER" in replica.zygote()["reason"]
+    second = replica.ready(3, "import other\n" + COMPUTED)
+    assert replica.predict(second["socket"])[0] == "right"
+    assert "fork" in second["phases"]
+
+
+def test_what_a_library_sets_while_it_is_imported_is_there_in_a_fork_too(
+    make_replica: Callable[..., Replica], environment: Callable[..., str]
+) -> None:
+    setting = "import os\nos.environ.setdefault('OWN', 'set by the library')\n"
+    main = "import heavy\nimport os\ndef predict() -> list:\n    return [os.environ.get('OWN'), heavy.PID]\n"
+    replica = make_replica(environment(heavy="import setting\n" + HEAVY, setting=setting))
+    assert replica.predict(replica.ready(1, main)["socket"])[0] == "set by the library"
+    zygote = preloaded(replica, "heavy", "setting")
+    assert replica.predict(replica.ready(2, main)["socket"]) == ["set by the library", zygote["pid"]]
+
+
+def test_an_import_of_a_generation_that_cannot_load_is_preloaded_too(
+    make_replica: Callable[..., Replica], environment: Callable[..., str]
+) -> None:
+    replica = make_replica(environment(heavy=HEAVY))
+    replica.ready(1)
+    replica.failed(2, "import heavy\nraise RuntimeError('not yet')\n")
+    preloaded(replica, "heavy")
