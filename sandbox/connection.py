@@ -5,25 +5,14 @@ from __future__ import annotations
 import asyncio
 import sys
 import traceback
+from http import HTTPStatus
 from typing import Any, Awaitable, Callable, Dict, Optional, Protocol
 
 from sandbox.http import BadRequestError, Parser, Request
 
-STATUS_LINES = {
-    status: f"HTTP/1.1 {status} {reason}\r\n"
-    for status, reason in {
-        101: "Switching Protocols",
-        200: "OK",
-        400: "Bad Request",
-        404: "Not Found",
-        405: "Method Not Allowed",
-        413: "Content Too Large",
-        429: "Too Many Requests",
-        500: "Internal Server Error",
-        501: "Not Implemented",
-        503: "Service Unavailable",
-    }.items()
-}
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
+# Answers that have no body, and say nothing of its length (RFC 9110, sections 15.3.5 and 15.4.5).
+BODILESS = frozenset((204, 304))
 # What a client may send ahead while its request runs; beyond it the socket's own buffer has to do.
 _AHEAD = 256 * 1024
 
@@ -83,7 +72,7 @@ class Connection(asyncio.Protocol):
         """Change to WebSocket: from here on bytes go to `receiver`, and `send` writes them as they are."""
         self._receiver = receiver
         self.keep_alive = False
-        head = f"{STATUS_LINES[101]}Upgrade: websocket\r\nConnection: Upgrade\r\n{headers}\r\n"
+        head = f"{_STATUS_LINES[101]}Upgrade: websocket\r\nConnection: Upgrade\r\n{headers}\r\n"
         self._transport.write(head.encode("latin-1"))
         ahead = self._parser.take_rest()
         if ahead:
@@ -105,12 +94,13 @@ class Connection(asyncio.Protocol):
 
     def respond(self, status: int, headers: str, body: bytes) -> None:
         """Write a whole answer. headers: lines that end in CRLF, Content-Length left out."""
-        head = f"{STATUS_LINES[status]}{headers}Content-Length: {len(body)}\r\n{self._connection_field()}\r\n"
-        self._transport.write(head.encode("latin-1") + body)
+        length = "" if status in BODILESS else f"Content-Length: {len(body)}\r\n"
+        head = f"{_status_line(status)}{headers}{length}{self._connection_field()}\r\n"
+        self._transport.write(head.encode("latin-1") + (b"" if status in BODILESS else body))
 
     def begin(self, status: int, headers: str) -> None:
         """Write the head of an answer whose length is not known; `write` and `end` follow."""
-        head = f"{STATUS_LINES[status]}{headers}Transfer-Encoding: chunked\r\n{self._connection_field()}\r\n"
+        head = f"{_status_line(status)}{headers}Transfer-Encoding: chunked\r\n{self._connection_field()}\r\n"
         self._transport.write(head.encode("latin-1"))
 
     def write(self, data: bytes) -> None:
@@ -199,3 +189,7 @@ class Connection(asyncio.Protocol):
 def fields(values: Dict[str, str]) -> str:
     """Header lines. Values are ours, or checked to be printable, before they come here."""
     return "".join(f"{name}: {value}\r\n" for name, value in values.items())
+
+
+def _status_line(status: int) -> str:
+    return _STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n"

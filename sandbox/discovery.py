@@ -4,7 +4,8 @@
 2. Otherwise the candidates are: the module's own functions (together one model), each class that builds on
    sandbox.Model or a community base, wherever in the directory it was written.
 3. Where there are none: each class written in main.py that has one of the methods.
-4. A class that another candidate builds on does not count. Exactly one must remain.
+4. Where there is nothing else: an ASGI application of the name `app`.
+5. A class that another candidate builds on does not count. Exactly one must remain.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ FUNCTIONS = ("predict", "predict_batch", "chat", "embed")
 METHODS = (*FUNCTIONS, "on_chat_messages")
 _EXPECTED = (
     "expected a function predict, predict_batch, chat or embed, "
-    "a class that builds on sandbox.Model, or a class with a method predict"
+    "a class that builds on sandbox.Model, a class with a method predict, or an ASGI application app"
 )
 
 
@@ -64,6 +65,8 @@ def find(source: Source, entry: Optional[str]) -> Found:
     candidates = _candidates(module, source)
     if len(candidates) == 1:
         return next(iter(candidates.values()))
+    if not candidates and application(Found(module, None), None) is not None:
+        return Found(module, None)
     if not candidates:
         raise NoModelError(f"{module_name}.py defines no model: {_EXPECTED}{_near(module)}")
     names = ", ".join(candidates)
@@ -135,6 +138,15 @@ def _near(module: ModuleType) -> str:
         elif inspect.isfunction(value) and value.__module__ == module.__name__:
             wanted.append(f"function {name}")
     return f"; it has {'; '.join(wanted[:5])}" if wanted else ""
+
+
+def application(found: Found, instance: Any) -> Any:
+    """The ASGI application that the model exposes as `app`, its own attribute or its module's; or None."""
+    for owner in (instance, found.module):
+        app = getattr(owner, "app", None)
+        if callable(app) and (inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(type(app).__call__)):
+            return app
+    return None
 
 
 def hook(found: Found, instance: Any, name: str) -> Any:

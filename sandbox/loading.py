@@ -121,7 +121,7 @@ class Loading:
             value = load()
             if inspect.isawaitable(value):
                 self._loop.run_until_complete(_awaited(value))
-        return Service(
+        service = Service(
             self._loop,
             found,
             instance,
@@ -130,6 +130,8 @@ class Loading:
             source=self._source,
             serving=self._assignment.get("serving") or {},
         )
+        self._loop.run_until_complete(service.start())
+        return service
 
     def _warm_up(self, service: Service) -> None:
         try:

@@ -6,11 +6,12 @@ import asyncio
 import sys
 from typing import Any, Dict, List, Optional
 
-from sandbox import failure, result
+from sandbox import discovery, failure, result
 from sandbox.batching import Batcher
 from sandbox.calls import Caller, Function
 from sandbox.chat import Chat
 from sandbox.discovery import Found, hook
+from sandbox.lifespan import Lifespan
 from sandbox.model import Prediction, lasting_context, request_context
 from sandbox.refusal import Refusal
 from sandbox.slots import Lease, Slots
@@ -57,8 +58,21 @@ class Service:
         self.embed = self._function("embed")
         chat = self._function("on_chat_messages") or self._function("chat")
         self.chat = Chat(chat, self.caller, self._hooks()) if chat else None
+        self.app = discovery.application(found, instance)
+        self.app_state: Dict[str, Any] = {}
+        self._lifespan = Lifespan(self.app, self.app_state) if self.app is not None else None
         self.batcher: Optional[Batcher] = None
         self._batch()
+
+    async def start(self) -> None:
+        """Start the model's application, where it has one. Raises ApplicationError."""
+        if self._lifespan is not None:
+            await self._lifespan.start()
+
+    async def stop(self) -> None:
+        """End what `start` began; the caller sets the deadline."""
+        if self._lifespan is not None:
+            await self._lifespan.stop()
 
     def configure(self, serving: Dict[str, Any]) -> None:
         """New limits, live."""
@@ -74,6 +88,7 @@ class Service:
             "predict": self.predict is not None or self.predict_batch is not None,
             "chat": self.chat is not None,
             "embed": self.embed is not None,
+            "app": self.app is not None,
         }
         typed = self.predict or self.embed or (self.chat and self.chat.function)
         return {

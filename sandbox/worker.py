@@ -24,6 +24,8 @@ _DIAL_EVERY = 0.1
 _DIAL_FOR = 30.0
 # How long it then finishes what it holds: nobody is left to set a deadline.
 _DRAIN_ALONE = 30.0
+# What an application's own shutdown may take.
+_SHUTDOWN = 5.0
 # Time for the calls that a cut cancelled to run their `finally`, and for the last message to be written.
 _LAST_WORDS = 0.5
 
@@ -120,6 +122,7 @@ class _Worker:
         await self._listener.drained
         if self._search is not None:
             self._search.cancel()
+        await asyncio.wait([self._loop.create_task(self._loaded.service.stop())], timeout=_SHUTDOWN)
         others = asyncio.all_tasks() - {asyncio.current_task()}
         if others:
             await asyncio.wait(others, timeout=_LAST_WORDS)

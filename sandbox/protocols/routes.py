@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 import traceback
-from typing import Any, Awaitable, Callable, Dict, Tuple
+from typing import Any, Awaitable, Callable, Dict, Optional, Tuple
 
 from sandbox import result
 from sandbox.connection import Connection
 from sandbox.http import Request
-from sandbox.protocols import completions, embeddings, envelope, openai, predict, v2, websocket
+from sandbox.protocols import asgi, completions, embeddings, envelope, openai, predict, v2, websocket
 from sandbox.protocols.turn import Turn
 from sandbox.refusal import Refusal
 from sandbox.service import Service
@@ -51,13 +51,18 @@ class App:
         if "?" in path:
             path = path.partition("?")[0]
         try:
-            route = _find(path, request.method)
+            route = self._app_route(path) or _find(path, request.method)
             await route(self._service, turn)
         except Refusal as refusal:
             _refuse(turn, path, refusal)
         except Exception as error:  # noqa: BLE001 - our own fault: say so, and leave the traceback in the log
             traceback.print_exc(file=sys.stderr)
             _refuse(turn, path, Refusal("INTERNAL_ERROR", f"the sandbox failed: {type(error).__name__}: {error}"))
+
+    def _app_route(self, path: str) -> Optional[Route]:
+        """Whatever is below /app is the model's own application's, where it has one."""
+        ours = path == asgi.PREFIX or path.startswith(f"{asgi.PREFIX}/")
+        return asgi.call if ours and self._service.app is not None else None
 
 
 def _find(path: str, asked: str) -> Route:
