@@ -6,6 +6,7 @@ A WebSocket scope is not offered. It knows nothing of what the application does.
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any, Dict, List, Optional, Tuple
 from urllib.parse import unquote
 
@@ -15,6 +16,7 @@ from sandbox.protocols.turn import Turn
 from sandbox.service import Service
 
 PREFIX = "/app"
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # What describes one hop, or is ours to say.
 _NOT_THEIRS = (b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"content-length", b"x-request-id")
 
@@ -111,12 +113,7 @@ def _lines(headers: Any) -> str:
     """Header lines. Raises ApplicationError for what would not stay a line."""
     lines: List[str] = []
     for name, value in headers:
-        if (
-            not name
-            or any(byte <= 32 or byte == 58 or byte >= 127 for byte in name)
-            or b"\r" in value
-            or b"\n" in value
-        ):
+        if not _NAME.fullmatch(name) or b"\r" in value or b"\n" in value:
             raise ApplicationError(f"the application sent a header that is none: {name!r:.60}")
         if name.lower() not in _NOT_THEIRS:
             lines.append(f"{name.decode('latin-1')}: {value.decode('latin-1')}\r\n")
