@@ -20,6 +20,8 @@ from tests.e2e.load import model
 from tests.e2e.load.wire import Connection, Cut, Reply
 
 STARTS_WITHIN = 60.0
+# A client that met a fault does not hammer at it.
+AFTER_FAULT = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,14 +149,15 @@ class Load:
         connection: Connection | None = None
         due = time.monotonic() + first
         while not await self._stopped(due):
-            due = max(time.monotonic(), due + kind.every)
             name = f"{kind.name}-{next(self._numbers)}"
             if connection is not None and connection.ended:
                 self.closed.append(f"{name}: its idle connection had been closed")
+                connection.close()
                 connection = None
             sample, connection = await self._request(kind, name, connection)
             self.samples.append(sample)
             self._under_way.set()
+            due = max(time.monotonic() + (AFTER_FAULT if sample.fault else 0.0), due + kind.every)
             if connection is not None and not kind.keep:
                 connection.close()
                 connection = None
