@@ -112,6 +112,10 @@ class Control:
         """The sandbox.yaml that was asked for."""
         return str(self.orders["file"])
 
+    def overrides(self) -> list[str] | None:
+        """The files to lay over it; None: its own sandbox.override.yaml."""
+        return self.orders.get("overrides")
+
     def url(self) -> str:
         """Where the gateway answers, for people."""
         host = self.gateway.host
@@ -199,7 +203,7 @@ class Reader:
 
     def read(self, profiles: Sequence[str], models: Sequence[str]) -> Desired:
         """See reconciler.Read."""
-        project = load.load(self._control.file(), self._control.environ)
+        project = load.load(self._control.file(), self._control.environ, self._control.overrides())
         return resolve.resolve(
             project, profiles=profiles, models=models, runtime=self._control.auto, interpreter=self._interpreter
         )

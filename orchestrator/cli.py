@@ -34,7 +34,14 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("-f", "--file", metavar="FILE", help="the sandbox.yaml to use (found here or above)")
+    parser.add_argument(
+        "-f",
+        "--file",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="the sandbox.yaml to use (found here or above); given again, a file to lay over it",
+    )
     parser.add_argument("--project-directory", metavar="DIR", help="look for sandbox.yaml from there")
     parser.add_argument(
         "--profile", action="append", default=[], metavar="NAME", help="activate a profile too; may be repeated"
@@ -70,7 +77,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         session = Session(
             screen=screen,
             environ=settings,
-            file=args.file,
+            files=tuple(args.file),
             project_directory=args.project_directory,
             profiles=tuple(args.profile),
         )

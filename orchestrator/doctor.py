@@ -7,7 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,15 +39,15 @@ class Check:
         return asdict(self)
 
 
-def examine(file: str | None, directory: str | None, environ: Mapping[str, str]) -> list[Check]:
-    """Every check, in the order in which a person would look."""
-    found = folders.find_spec(directory or os.getcwd()) if file is None else os.path.abspath(file)
+def examine(files: Sequence[str], directory: str | None, environ: Mapping[str, str]) -> list[Check]:
+    """Every check, in the order in which a person would look. files: as `-f` names them."""
+    found = os.path.abspath(files[0]) if files else folders.find_spec(directory or os.getcwd())
     checks = [_python(), _uv()]
     project: Project | None = None
     if found is None:
         checks.append(Check("sandbox.yaml", "note", "there is none here or above", "write one with: sandbox init"))
     else:
-        project, check = _spec(found, environ)
+        project, check = _spec(found, environ, files[1:] if files else None)
         checks.append(check)
     checks += [*_docker(project), *_isolation(), *_inotify()]
     place = folders.Folders(os.path.dirname(found)) if found is not None else None
@@ -73,11 +73,11 @@ def _uv() -> Check:
         return Check("uv", "problem", f"cannot be found: {error}", "pip install uv")
 
 
-def _spec(path: str, environ: Mapping[str, str]) -> tuple[Project | None, Check]:
+def _spec(path: str, environ: Mapping[str, str], overrides: Sequence[str] | None) -> tuple[Project | None, Check]:
     from orchestrator.spec import load, resolve
 
     try:
-        project = load.load(path, environ)
+        project = load.load(path, environ, overrides)
         profiles = ("*",) if any(model.profiles for model in project.spec.models.values()) else ()
         resolve.resolve(project, profiles=profiles, runtime="process", interpreter=lambda _kind, python: python)
     except SandboxError as error:

@@ -88,6 +88,7 @@ def up(args: argparse.Namespace, session: Session) -> int:
     orders = {
         "project": place.directory,
         "file": session.spec_file(),
+        "overrides": session.overrides(),
         "name": spec.name,
         "host": spec.host,
         "port": spec.port,

@@ -23,22 +23,27 @@ class Session:
 
     screen: Screen
     environ: Mapping[str, str]
-    file: str | None = None
+    files: tuple[str, ...] = ()
     project_directory: str | None = None
     profiles: tuple[str, ...] = ()
 
     def spec_file(self) -> str:
-        """The sandbox.yaml that is meant. Raises SandboxError("no-spec")."""
-        if self.file is not None:
-            if not os.path.isfile(self.file):
-                raise SandboxError("no-spec", f"there is no file {self.file}", hint="check -f/--file")
-            return os.path.abspath(self.file)
+        """The sandbox.yaml that is meant, the first of several. Raises SandboxError("no-spec")."""
+        for file in self.files:
+            if not os.path.isfile(file):
+                raise SandboxError("no-spec", f"there is no file {file}", hint="check -f/--file")
+        if self.files:
+            return os.path.abspath(self.files[0])
         start = self.project_directory or os.getcwd()
         found = folders.find_spec(start)
         if found is None:
             message = f"there is no sandbox.yaml in {os.path.abspath(start)} or above it"
             raise SandboxError("no-spec", message, hint="write one with: sandbox init")
         return found
+
+    def overrides(self) -> list[str] | None:
+        """The files to lay over it; None: its own sandbox.override.yaml, as nothing else was asked for."""
+        return [os.path.abspath(file) for file in self.files[1:]] if self.files else None
 
     def place(self) -> folders.Folders:
         """The folders of the project, which is where its file is."""

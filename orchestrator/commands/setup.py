@@ -69,7 +69,7 @@ def register(commands: Subparsers, parser: Callable[[], argparse.ArgumentParser]
 def doctor(args: argparse.Namespace, session: Session) -> int:
     from orchestrator import doctor as checks
 
-    found = checks.examine(session.file, session.project_directory, session.environ)
+    found = checks.examine(session.files, session.project_directory, session.environ)
     for check in found:
         if args.format == "json":
             session.screen.json(check.as_json())

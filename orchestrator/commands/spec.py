@@ -54,7 +54,7 @@ def read(session: Session, models: Sequence[str] = ()) -> Wanted:
 def _load(session: Session) -> Project:
     from orchestrator.spec import load
 
-    project = load.load(session.spec_file(), session.environ)
+    project = load.load(session.spec_file(), session.environ, session.overrides())
     for warning in project.warnings:
         session.screen.note(f"warning: {warning}")
     return project

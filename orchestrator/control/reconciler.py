@@ -193,11 +193,15 @@ class Reconciler:
     # Between models
 
     def _blocked(self, wish: ModelDesired) -> tuple[str, ...]:
-        """Models of depends_on that were never ready; once a model answers, its dependencies' fate is their own."""
+        """Models that this one waits for; once it answers, its dependencies' fate is their own."""
         found = []
         for name in wish.depends_on:
             other = self.models.get(name)
             if other is None or not other.state.answers:
+                found.append(name)
+        for name in wish.starts_after:
+            other = self.models.get(name)
+            if other is None or not other.state.runs:
                 found.append(name)
         own = self.models.get(wish.name)
         return () if own is not None and own.state.routed is not None else tuple(found)
@@ -207,7 +211,7 @@ class Reconciler:
         moved.set()
         for name, model in self.models.items():
             wish = self.desired.models.get(name) if self.desired is not None else None
-            if wish is not None and wish.depends_on:
+            if wish is not None and (wish.depends_on or wish.starts_after):
                 model.block(self._blocked(wish))
 
     # From events

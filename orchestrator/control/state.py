@@ -70,6 +70,11 @@ class ModelState:
         return self.status.state in ANSWERS
 
     @property
+    def runs(self) -> bool:
+        """Whether a replica was started, ready or not."""
+        return any(each.record is not None and each.state != "stopping" for each in self.replicas.values())
+
+    @property
     def first_trouble(self) -> Problem | None:
         """The trouble to tell first."""
         return next((self.trouble[kind] for kind in TROUBLES if kind in self.trouble), None)

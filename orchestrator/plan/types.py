@@ -84,6 +84,7 @@ class ModelDesired:
     lock_hash: identity of its environment (64 hex). replica_hash: versioned identity ("1:<hex>") of all that a replica
     is born with (environment, limits, mounts, network, python, runtime…), without the replica count and without what
     can change live. A changed replica_hash means new replicas; a changed `serving` is sent to the running ones.
+    depends_on: models that must answer before this one starts; starts_after: those that must only run.
     """
 
     name: str
@@ -104,6 +105,7 @@ class ModelDesired:
     load_timeout: float = 300.0
     restart: Restart = "on-failure"
     depends_on: tuple[str, ...] = ()
+    starts_after: tuple[str, ...] = ()
     profiles: tuple[str, ...] = ()
     warmup: bool = False
 

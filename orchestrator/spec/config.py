@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from orchestrator.spec.load import read_text
 from orchestrator.spec.problems import Problem, of_validation, refuse
+from orchestrator.spec.reading import read_text
 from orchestrator.spec.scalars import Cpus, Flag, Memory, Python, Text, describe
 from orchestrator.spec.yaml import Document, KeyPath
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator.errors import SpecError
 from orchestrator.spec import dotenv
-from orchestrator.spec.load import read_text
 from orchestrator.spec.models import ModelSpec
 from orchestrator.spec.paths import Boundary
 from orchestrator.spec.problems import Problem, of_error
+from orchestrator.spec.reading import read_text
 from orchestrator.spec.yaml import KeyPath
 
 
 @dataclass(frozen=True, slots=True)
 class Variables:
-    """What a model's processes get, and the env files that were read (absolute)."""
+    """What a model's processes get, and the env files (absolute), also those that are not there and need not be."""
 
     values: Mapping[str, str]
     files: tuple[str, ...]
@@ -32,9 +33,12 @@ def variables(
     files: list[str] = []
     problems: list[Problem] = []
     single = len(model.env_file) == 1
-    for index, name in enumerate(model.env_file):
+    for index, each in enumerate(model.env_file):
         try:
-            file = _env_file(name, boundary)
+            if not each.required and not os.path.exists(boundary.absolute(each.path)):
+                files.append(boundary.absolute(each.path))  # it may come
+                continue
+            file = _env_file(each.path, boundary)
             values |= dotenv.parse(read_text(file, boundary.shown(file), "env-file"), outer, boundary.shown(file))
             files.append(file)
         except SpecError as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.plan.types import ModelDesired, Requirements, RuntimeKind
@@ -49,6 +50,11 @@ def replica_hash(model: ModelDesired, data: str | None) -> str:
             "network": model.network,
         }
     )
+
+
+def joined_hash(own: str, others: Sequence[str]) -> str:
+    """A replica hash that changes with those of other models too."""
+    return f"{_REPLICA_FORMAT}:" + _sha256({"own": own, "others": list(others)})
 
 
 def _sha256(value: dict[str, Any]) -> str:

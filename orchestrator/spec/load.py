@@ -1,32 +1,38 @@
-"""Reads sandbox.yaml and the `.env` beside it into a Project: valid in itself, its paths not yet looked at."""
+"""Reads sandbox.yaml, what is laid over it, and the `.env` beside it into a Project: its paths not yet looked at."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from orchestrator import folders
 from orchestrator.errors import SpecError
-from orchestrator.spec import dotenv
-from orchestrator.spec.interpolate import interpolate
+from orchestrator.spec import nodes
+from orchestrator.spec.composition import IMPORTED, Composition
 from orchestrator.spec.models import SandboxSpec
-from orchestrator.spec.problems import Problem, of_error, of_validation, refuse
+from orchestrator.spec.nodes import Node, Table
+from orchestrator.spec.paths import Boundary
+from orchestrator.spec.problems import Problem, of_validation, refuse
+from orchestrator.spec.reading import Reading
 from orchestrator.spec.rules import broken_rules
 from orchestrator.spec.supported import not_supported
-from orchestrator.spec.yaml import Document, KeyPath
+
+# Laid over sandbox.yaml where it is there and no other file was asked for.
+OVERRIDES = ("sandbox.override.yaml", "sandbox.override.yml")
 
 
 @dataclass(frozen=True, slots=True)
 class Project:
     """A sandbox.yaml that was read and is valid in itself.
 
-    directory: its real path. file: absolute. files: every file that was read, absolute, to be watched. variables: the
-    process environment over `.env`, what `${…}` sees. warnings: sentences for people (a variable that is not set).
+    directory: its real path. file: absolute. files: every file that was read or would be if it were there, absolute,
+    to be watched. variables: the process environment over `.env`, what `${…}` sees. warnings: sentences for people (a
+    variable that is not set).
     """
 
     directory: str
@@ -34,13 +40,13 @@ class Project:
     file: str
     spec: SandboxSpec
     files: tuple[str, ...]
-    document: Document = field(repr=False, compare=False)
+    tree: Node = field(repr=False, compare=False)
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     warnings: tuple[str, ...] = ()
 
     def where(self, path: Sequence[str | int] | str) -> str:
         """`sandbox.yaml:12` for a key path: ("models", "hello", "path") or "models.hello.path"."""
-        return self.document.where(path)
+        return nodes.where(self.tree, path)
 
     @property
     def sandbox_id(self) -> str:
@@ -48,82 +54,76 @@ class Project:
         return folders.sandbox_id(self.directory)
 
 
-def load(path: str, environ: Mapping[str, str]) -> Project:
+def load(path: str, environ: Mapping[str, str], overrides: Sequence[str] | None = None) -> Project:
     """Read and check one sandbox.yaml. `environ`, the process environment, wins over `.env`.
 
-    Raises SpecError; where several things are wrong a problems.SpecErrors that lists them.
+    overrides: files laid over it, one after the other; None: sandbox.override.yaml, where it is there. Paths in all of
+    them are relative to the first file's directory. Raises SpecError; where several things are wrong a
+    problems.SpecErrors that lists them.
     """
     directory = os.path.realpath(os.path.dirname(os.path.abspath(path)))
-    shown = os.path.basename(path)
-    files = [os.path.join(directory, shown)]
-    dotenv_file = os.path.join(directory, ".env")
-    variables = dict(environ)
-    if os.path.exists(dotenv_file):
-        files.append(dotenv_file)
-        variables = {**dotenv.parse(read_text(dotenv_file, ".env", "env-file"), environ, ".env"), **environ}
-    document = Document(read_text(path, shown, "no-spec"), shown)
-    reading = _Reading(document, variables)
-    tree = document.value(reading.text)
-    spec = _checked(tree, reading, document)
+    file = os.path.join(directory, os.path.basename(path))
+    reading = Reading(directory)
+    others = _automatic(directory, reading) if overrides is None else [os.path.realpath(other) for other in overrides]
+    variables = reading.variables(os.path.join(directory, ".env"), environ)
+    tree = Composition(reading, directory, variables).tree([file, *others])
+    spec = _checked(tree, reading)
+    _refuse_outside(reading, spec, variables)
     return Project(
         directory=directory,
         name=spec.name or _directory_name(directory),
-        file=files[0],
+        file=file,
         spec=spec,
-        files=tuple(files),
-        document=document,
+        files=tuple(dict.fromkeys([file, *reading.files])),
+        tree=tree,
         variables=variables,
         warnings=tuple(dict.fromkeys(reading.warnings)),
     )
 
 
-def read_text(path: str, shown: str, reference: str) -> str:
-    """A text file's content. Raises SpecError(reference) where it cannot be read; `shown` is its name for people."""
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            return file.read()
-    except UnicodeDecodeError as error:
-        with open(path, "rb") as file:
-            line = file.read()[: error.start].count(b"\n") + 1
-        reference = "yaml-syntax" if reference == "no-spec" else reference
-        raise SpecError(reference, "is not UTF-8 text", hint="save it as UTF-8", at=f"{shown}:{line}") from error
-    except OSError as error:
-        hint = "check the name and its permissions"
-        raise SpecError(reference, f"cannot be read: {error.strerror}", hint=hint, at=shown) from error
+def _automatic(directory: str, reading: Reading) -> list[str]:
+    candidates = [os.path.join(directory, name) for name in OVERRIDES]
+    reading.files += candidates
+    return [path for path in candidates if os.path.isfile(path)][:1]
 
 
-class _Reading:
-    """Interpolates as the document is walked; keeps going after a failure, so that all are reported."""
-
-    def __init__(self, document: Document, variables: Mapping[str, str]) -> None:
-        self.document = document
-        self.variables = variables
-        self.problems: list[Problem] = []
-        self.warnings: list[str] = []
-
-    def text(self, text: str, path: KeyPath) -> str:
-        if any(isinstance(part, str) and part.startswith("x-") for part in path[:1]):
-            return text  # x- keys at the top are often fragments for anchors; they are read where they are merged
-        try:
-            found = interpolate(text, self.variables)
-        except SpecError as error:
-            self.problems.append(of_error(path, error))
-            return text
-        self.warnings += [f"{self.document.where(path)}: {name} is not set, taken as empty" for name in found.unset]
-        return found.text
-
-
-def _checked(tree: Any, reading: _Reading, document: Document) -> SandboxSpec:
+def _checked(tree: Table, reading: Reading) -> SandboxSpec:
+    for included in reading.included:
+        reading.problems += _of_included(included)
     failed = {problem.path for problem in reading.problems}
     try:
-        spec = SandboxSpec.model_validate({} if tree is None else tree)
+        spec = SandboxSpec.model_validate(nodes.plain(tree))
     except ValidationError as error:
         # A value that could not be interpolated is reported once, not again for its form.
         invalid = [problem for problem in of_validation(error, SandboxSpec) if problem.path not in failed]
-        refuse([*reading.problems, *invalid], document.where)
+        refuse([*reading.problems, *invalid], lambda path: nodes.where(tree, path))
         raise
-    refuse([*reading.problems, *broken_rules(spec), *not_supported(spec)], document.where)
+    refuse([*reading.problems, *broken_rules(spec), *not_supported(spec)], lambda path: nodes.where(tree, path))
     return spec
+
+
+def _of_included(tree: Table) -> list[Problem]:
+    """What is wrong with those keys of an included file that are not taken over; the others are checked with ours."""
+    value: dict[str, Any] = nodes.plain(tree)
+    rest = {key: child for key, child in value.items() if key not in IMPORTED or not isinstance(child, dict)}
+    try:
+        SandboxSpec.model_validate({"models": {}, **rest})
+    except ValidationError as error:
+        problems = of_validation(error, SandboxSpec)
+        return [replace(problem, at=nodes.where(tree, problem.path)) for problem in problems]
+    return []
+
+
+def _refuse_outside(reading: Reading, spec: SandboxSpec, variables: Mapping[str, str]) -> None:
+    """A file that another names lies in the project, or under allow_outside."""
+    boundary = Boundary.of(reading.directory, spec.allow_outside, variables.get("HOME", ""))
+    problems = []
+    for path, at in reading.named:
+        try:
+            boundary.inside(path)
+        except SpecError as error:
+            problems.append(Problem((), error.reference, error.message, error.hint, at))
+    refuse(problems, lambda _path: "")
 
 
 def _directory_name(directory: str) -> str:

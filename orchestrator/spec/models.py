@@ -123,17 +123,63 @@ class GatewaySpec(Section):
     max_body: BodySize = 10 * 1024**2
 
 
+class EnvFileSpec(Section):
+    """A file of variables."""
+
+    path: Text
+    required: Flag = True
+
+
+class DependencySpec(Section):
+    """What is awaited of another model. Compose's words; a model is healthy once it is ready."""
+
+    condition: Literal["service_started", "service_healthy", "service_completed_successfully"] = "service_healthy"
+    required: Flag = True
+    restart: Flag = False
+
+
+class ExtendsSpec(Section):
+    """Another model that one begins as. composition.py takes it away once it is followed."""
+
+    service: Text
+    file: Text | None = None
+
+
+class IncludeSpec(Section):
+    """Another project whose models are ours too."""
+
+    path: OneOrMany
+    project_directory: Text | None = None
+    env_file: OneOrMany = ()
+
+
+def _named(key: str) -> BeforeValidator:
+    """Text where a mapping may stand is the value of its first key."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
+def _one_or_list(value: Any) -> Any:
+    return [value] if isinstance(value, str | Mapping) else value
+
+
+def _dependencies(value: Any) -> Any:
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        return {name: {} for name in value}
+    return value
+
+
 class ModelSpec(Section):
     """One model."""
 
     path: Text
+    extends: Annotated[ExtendsSpec, _named("service")] | None = None
     runtime: RuntimeChoice | None = None
     python: Python | None = None
     replicas: CountOrNone = 1
     resources: ResourcesSpec = ResourcesSpec()
     deploy: DeploySpec = DeploySpec()
     environment: Environment = {}
-    env_file: OneOrMany = ()
+    env_file: Annotated[tuple[Annotated[EnvFileSpec, _named("path")], ...], BeforeValidator(_one_or_list)] = ()
     volumes: tuple[Text, ...] = ()
     data: Literal["ro", "rw"] = "ro"
     network: Network = "none"
@@ -146,7 +192,7 @@ class ModelSpec(Section):
     batching: BatchingSpec | None = None
     reload: ReloadSpec = ReloadSpec()
     restart: Restart = "on-failure"
-    depends_on: tuple[ModelName, ...] = ()
+    depends_on: Annotated[dict[ModelName, DependencySpec], BeforeValidator(_dependencies)] = {}
     profiles: tuple[ProfileName, ...] = ()
     warmup: Flag = False
     debug: Flag = False
@@ -171,6 +217,7 @@ class SandboxSpec(Section):
 
     name: SandboxName | None = None
     runtime: RuntimeChoice = "auto"
+    include: tuple[Annotated[IncludeSpec, _named("path")], ...] = ()
     allow_outside: tuple[Text, ...] = ()
     gateway: GatewaySpec = GatewaySpec()
     models: dict[ModelName, Annotated[ModelSpec, BeforeValidator(_long_form)]]

@@ -81,9 +81,8 @@ def _translate(details: ErrorDetails, section: type[BaseModel]) -> Problem:
             hint = near(word, known) or ELSEWHERE.get(word, f"known here: {', '.join(known)}")
             return Problem(path, "unknown-key", "unknown key", hint)
         case "missing":
-            return Problem(
-                path, "missing-key", "is missing", f"add {path[-1]}:{' DIRECTORY' if path[-1] == 'path' else ''}"
-            )
+            example = " DIRECTORY" if path[0] == "models" and path[2:] == ("path",) else ""
+            return Problem(path, "missing-key", "is missing", f"add {path[-1]}:{example}")
         case "literal_error":
             allowed = context["expected"].replace("'", "")
             if not isinstance(value, str):

@@ -16,7 +16,8 @@ def wanted(
 
     1. Where none is named, each model without profiles, or with one of `profiles` ("*" is all of them), is wanted.
     2. Where some are named, these alone are wanted; each activates its own profiles for what it depends on.
-    3. A dependency of a wanted model is wanted if it has no profiles or an active one, and a problem otherwise.
+    3. A dependency of a wanted model is wanted if it has no profiles or an active one, and a problem otherwise,
+       unless it is not `required`.
 
     Raises SpecError("unknown-model", "unknown-profile").
     """
@@ -30,20 +31,20 @@ def wanted(
     pending = sorted(found)
     while pending:
         name = pending.pop()
-        for index, other in enumerate(models[name].depends_on):
+        for other, dependency in models[name].depends_on.items():
             if other in found:
                 continue
             if other in runs:
                 found.add(other)
                 pending.append(other)
-            else:
-                problems.append(_inactive(name, index, other, models[other]))
+            elif dependency.required:
+                problems.append(_inactive(name, other, models[other]))
     return [name for name in models if name in found], problems
 
 
-def _inactive(name: str, index: int, other: str, model: ModelSpec) -> Problem:
+def _inactive(name: str, other: str, model: ModelSpec) -> Problem:
     return Problem(
-        ("models", name, "depends_on", index),
+        ("models", name, "depends_on", other),
         "unknown-profile",
         f"{other} belongs to {_list(model.profiles)}, and none of these profiles is active",
         f"add --profile {model.profiles[0]}, or give both models a profile in common",

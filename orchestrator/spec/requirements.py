@@ -15,8 +15,8 @@ from urllib.parse import quote, unquote
 
 from orchestrator.errors import SpecError
 from orchestrator.plan.types import Requirements
-from orchestrator.spec.load import read_text
 from orchestrator.spec.paths import Boundary
+from orchestrator.spec.reading import read_text
 
 FILE = "requirements.txt"
 LOCK_FILE = "sandbox.lock"

@@ -6,7 +6,7 @@ Looks at the files that sandbox.yaml names; starts nothing. What is wrong *in* a
 from __future__ import annotations
 
 import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from orchestrator.plan.types import (
 from orchestrator.spec import config, requirements
 from orchestrator.spec import profiles as profile_rules
 from orchestrator.spec.environment import variables
-from orchestrator.spec.hashes import lock_hash, replica_hash
+from orchestrator.spec.hashes import joined_hash, lock_hash, replica_hash
 from orchestrator.spec.load import Project
 from orchestrator.spec.models import GatewaySpec, ModelSpec
 from orchestrator.spec.paths import Boundary, data_dir
@@ -59,18 +59,21 @@ def resolve(
     found: dict[str, ModelDesired] = {}
     files = list(project.files)
     for name in names:
-        outcome = resolver.model(name, spec.models[name])
+        outcome = resolver.model(name, spec.models[name], frozenset(names))
         problems += outcome.problems
         files += outcome.files
         if outcome.model is not None:
             found[name] = outcome.model
     refuse(problems, project.where)
+    joined: dict[str, ModelDesired] = {}
+    for name in found:
+        _with_those_it_restarts_with(name, found, spec.models, joined)
     return Desired(
         sandbox_id=project.sandbox_id,
         name=project.name,
         directory=project.directory,
         gateway=_gateway(spec.gateway),
-        models=found,
+        models={name: joined[name] for name in found},
         files=tuple(dict.fromkeys(files)),
         profiles=tuple(dict.fromkeys(profiles)),
         roots=(project.directory, *boundary.outside),
@@ -101,7 +104,7 @@ class _Resolver:
     auto: RuntimeKind
     interpreter: Interpreter
 
-    def model(self, name: str, spec: ModelSpec) -> _Outcome:
+    def model(self, name: str, spec: ModelSpec, wanted: frozenset[str]) -> _Outcome:
         at: KeyPath = ("models", name)
         environment, problems = variables(spec, self.boundary, self.project.variables, at)
         volumes, wrong = mounts(spec.volumes, self.boundary, (*at, "volumes"))
@@ -138,7 +141,8 @@ class _Resolver:
             reload=_reload(spec),
             load_timeout=spec.load_timeout,
             restart=spec.restart,
-            depends_on=tuple(dict.fromkeys(spec.depends_on)),
+            depends_on=_awaited(spec, "service_healthy", wanted),
+            starts_after=_awaited(spec, "service_started", wanted),
             profiles=tuple(dict.fromkeys(spec.profiles)),
             warmup=spec.warmup,
         )
@@ -165,6 +169,24 @@ class _Resolver:
             if error.reference != "no-python":
                 raise
             return f"missing {python}"
+
+
+def _awaited(spec: ModelSpec, condition: str, wanted: frozenset[str]) -> tuple[str, ...]:
+    return tuple(name for name, awaited in spec.depends_on.items() if awaited.condition == condition and name in wanted)
+
+
+def _with_those_it_restarts_with(
+    name: str, found: Mapping[str, ModelDesired], specs: Mapping[str, ModelSpec], done: dict[str, ModelDesired]
+) -> ModelDesired:
+    """With the identity of what it depends on in its own, where that says `restart`: replaced with them, or with what
+    these restart with.
+    """
+    if name not in done:
+        others = [other for other, each in specs[name].depends_on.items() if each.restart and other in found]
+        born_with = [_with_those_it_restarts_with(other, found, specs, done).replica_hash for other in others]
+        own = found[name]
+        done[name] = replace(own, replica_hash=joined_hash(own.replica_hash, born_with)) if born_with else own
+    return done[name]
 
 
 def _limits(spec: ModelSpec, isolation: config.Isolation) -> Limits:

@@ -88,20 +88,30 @@ def _model(name: str, model: ModelSpec) -> list[Problem]:
 
 
 def _dependencies(name: str, model: ModelSpec, models: Mapping[str, ModelSpec]) -> list[Problem]:
-    return [
+    unknown = [
         Problem(
-            ("models", name, "depends_on", index),
+            ("models", name, "depends_on", other),
             "unknown-model",
             f"there is no model {other!r}",
             near(other, models) or f"the models are {', '.join(models)}",
         )
-        for index, other in enumerate(model.depends_on)
+        for other in model.depends_on
         if other not in models
+    ]
+    return unknown + [
+        Problem(
+            ("models", name, "depends_on", other, "condition"),
+            "bad-value",
+            "a model never completes: it serves until it is stopped",
+            "write service_healthy: the other model is ready",
+        )
+        for other, dependency in model.depends_on.items()
+        if dependency.condition == "service_completed_successfully"
     ]
 
 
 def _cycles(models: Mapping[str, ModelSpec]) -> list[Problem]:
-    found = cycle({name: model.depends_on for name, model in models.items()})
+    found = cycle({name: tuple(model.depends_on) for name, model in models.items()})
     if not found:
         return []
     return [

@@ -9,7 +9,7 @@ import yaml
 
 from orchestrator.plan.types import Batching, Desired, GatewayDesired, ModelDesired, Mount
 from orchestrator.spec.load import Project
-from orchestrator.spec.models import ModelSpec
+from orchestrator.spec.models import DependencySpec, ModelSpec
 from orchestrator.spec.units import duration_text, rate_text, size_text
 
 MASK = "***"
@@ -78,7 +78,7 @@ def _model(model: ModelDesired, spec: ModelSpec) -> dict[str, Any]:
             "max_draining": reload.max_draining,
         },
         "restart": model.restart,
-        "depends_on": list(model.depends_on),
+        "depends_on": _depends_on(model, spec),
         "profiles": list(model.profiles),
         "warmup": model.warmup,
         "debug": serving.debug,
@@ -87,6 +87,13 @@ def _model(model: ModelDesired, spec: ModelSpec) -> dict[str, Any]:
 
 def _batching(batching: Batching | None) -> Any:
     return batching and {"max_size": batching.max_size, "max_wait": duration_text(batching.max_wait)}
+
+
+def _depends_on(model: ModelDesired, spec: ModelSpec) -> list[str] | dict[str, Any]:
+    """The short form where it says everything."""
+    awaited = {*model.depends_on, *model.starts_after}
+    found = {name: each.model_dump() for name, each in spec.depends_on.items() if name in awaited}
+    return list(found) if all(each == DependencySpec().model_dump() for each in found.values()) else found
 
 
 def _masked(name: str, value: str, spec: ModelSpec) -> str:

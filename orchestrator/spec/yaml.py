@@ -1,7 +1,7 @@
 """Reads YAML text into plain values, remembering where each stood; knows no key of ours.
 
 YAML 1.2 core schema: `no`, `on` and dates are text, `0o17` is a number. Merge keys (`<<`) work as in Compose. A key
-written twice, a tag outside the core schema and an alias that contains itself are refused.
+written twice, a tag that is not known and an alias that contains itself are refused.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast, get_args
 
 from yaml.error import MarkedYAMLError, YAMLError
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -17,6 +17,8 @@ from yaml.reader import ReaderError
 from yaml.resolver import BaseResolver
 
 from orchestrator.errors import SpecError
+from orchestrator.spec.nodes import Items, Leaf, Table, Tag, plain
+from orchestrator.spec.nodes import Node as Value
 
 try:  # libyaml reads a file of a hundred models ten times faster; wheels of PyYAML carry it
     from yaml.cyaml import CParser as _Parser  # type: ignore[attr-defined]
@@ -25,8 +27,8 @@ except ImportError:  # pragma: no cover - only where PyYAML was built without li
 
 KeyPath = tuple[str | int, ...]
 
-# How a file says what stands in it; the path is for messages.
-ReadText = Callable[[str, KeyPath], str]
+# What a text value stands for; its key path and its place are for messages.
+ReadText = Callable[[str, KeyPath, str], str]
 
 _TAG = "tag:yaml.org,2002:"
 _LARGEST = 100_000  # values after aliases are followed: a small file of nested aliases must not fill the memory
@@ -70,15 +72,24 @@ class _Loader(_Parser, BaseResolver):
         if kind is SequenceNode:
             return f"{_TAG}seq"
         if implicit[0]:  # plain: neither quoted nor a block
-            return next((f"{_TAG}{tag}" for tag, form in _CORE if form.match(value or "")), f"{_TAG}str")
+            return _core_tag(value or "")
         return f"{_TAG}str"
 
 
-class Document:
-    """One YAML file. `file` is its name for people; where() answers for key paths even of an invalid file."""
+def _core_tag(text: str) -> str:
+    """The tag of a plain scalar."""
+    return next((f"{_TAG}{tag}" for tag, form in _CORE if form.match(text)), f"{_TAG}str")
 
-    def __init__(self, text: str, file: str) -> None:
+
+class Document:
+    """One YAML file. `file` is its name for people; where() answers for key paths even of an invalid file.
+
+    merge_tags: whether `!reset` and `!override` are known in it.
+    """
+
+    def __init__(self, text: str, file: str, *, merge_tags: bool = False) -> None:
         self.file = file
+        self.merge_tags = merge_tags
         self._entries: dict[int, dict[str, tuple[Node, Node]]] = {}
         try:
             self._root = _Loader(text).get_single_node()
@@ -93,9 +104,15 @@ class Document:
             raise SpecError("yaml-syntax", "is nested too deeply", hint="use fewer levels", at=file) from error
 
     def value(self, read: ReadText | None = None) -> Any:
-        """The whole document; None where it is empty. `read` is given each text value and its key path."""
+        """The whole document; None where it is empty. `read` is given each text value, its key path and place."""
+        return plain(self.tree(read))
+
+    def tree(self, read: ReadText | None = None) -> Value:
+        """The same with its places."""
+        if self._root is None:
+            return Leaf(None, self.at(None))
         try:
-            return None if self._root is None else _Reading(self, read).value(self._root, ())
+            return _Reading(self, read).value(self._root, ())
         except RecursionError as error:  # a chain of hundreds of merges, each of the one before
             raise SpecError("yaml-syntax", "is nested too deeply", hint="use fewer levels", at=self.file) from error
 
@@ -198,7 +215,7 @@ class _Reading:
         self.count = 0
         self.inside: set[int] = set()
 
-    def value(self, node: Node, path: KeyPath) -> Any:
+    def value(self, node: Node, path: KeyPath) -> Value:
         self.count += 1
         if self.count > _LARGEST:
             raise SpecError(
@@ -208,29 +225,34 @@ class _Reading:
             raise SpecError(
                 "yaml-syntax", f"holds more than {_DEEPEST} levels", hint="use fewer levels", at=self.document.at(node)
             )
+        at = self.document.at(node)
+        tag = cast("Tag", node.tag) if self.document.merge_tags and node.tag in get_args(Tag) else ""
+        if tag == "!reset":
+            return Leaf(None, at, tag)
         if isinstance(node, ScalarNode):
-            return self.scalar(node, path)
+            return Leaf(self.scalar(node, path, _core_tag(node.value) if tag else node.tag), at, tag)
         if id(node) in self.inside:
             raise SpecError(
                 "yaml-syntax", "an alias contains itself", hint="remove the inner *alias", at=self.document.at(node)
             )
-        if node.tag not in {f"{_TAG}map", f"{_TAG}seq"}:
+        if not tag and node.tag not in {f"{_TAG}map", f"{_TAG}seq"}:
             raise self.unknown_tag(node)
         self.inside.add(id(node))
         try:
             if isinstance(node, MappingNode):
                 entries = self.document.entries(node).items()
-                return {name: self.value(child, (*path, name)) for name, (_, child) in entries}
-            return [self.value(child, (*path, index)) for index, child in enumerate(node.value)]
+                values = {name: self.value(child, (*path, name)) for name, (_, child) in entries}
+                return Table(values, {name: self.document.at(key) for name, (key, _) in entries}, at, tag)
+            return Items(tuple(self.value(child, (*path, index)) for index, child in enumerate(node.value)), at, tag)
         finally:
             self.inside.discard(id(node))
 
-    def scalar(self, node: ScalarNode, path: KeyPath) -> Any:
+    def scalar(self, node: ScalarNode, path: KeyPath, tag: str) -> Any:
         text: str = node.value
         try:
-            match node.tag.removeprefix(_TAG):
+            match tag.removeprefix(_TAG):
                 case "str" | "merge":
-                    return text if self.read is None else self.read(text, path)
+                    return text if self.read is None else self.read(text, path, self.document.at(node))
                 case "null":
                     return None
                 case "bool" if text.lower() in {"true", "false"}:

@@ -19,6 +19,7 @@ from orchestrator.spec.yaml import Document
 ROOT = Path(__file__).parents[3]
 EXAMPLE = (ROOT / "sandbox.yaml.example").read_text()
 INIT = (ROOT / "orchestrator/templates/init/sandbox.yaml").read_text()
+NAMED = {("models",), ("models", "*", "depends_on")}
 KEYS = set(schema.keys(SandboxSpec))
 
 
@@ -31,7 +32,7 @@ def paths(value: Any, pattern: tuple[str, ...] = ()) -> Iterator[str]:
     """Key paths as the schema writes them: `*` for the name of a model or an item of a list of mappings."""
     if isinstance(value, dict):
         for key, child in value.items():
-            here = (*pattern, "*" if pattern == ("models",) else key)
+            here = (*pattern, "*" if pattern in NAMED else key)
             yield ".".join(here)
             if here[-1] != "environment":
                 yield from paths(child, here)
@@ -46,6 +47,9 @@ def example(folder):
     for name in ("hello", "digits", "chat", "embed"):
         folder.write(f"model_dirs/{name}/main.py", "def predict(x): return x\n")
     folder.write(".env.digits", "A=1\n")
+    folder.write("shared/sandbox.yaml", "models: {}\n")
+    folder.write("shared/.env", "")
+    folder.write("shared/base.yaml", "models: {base: {timeout: 5s}}\n")
     (folder.root / "weights").mkdir()
     return folder
 
@@ -59,7 +63,11 @@ def test_the_example_runs_as_it_is(example) -> None:
 
 
 def test_the_example_shows_every_key() -> None:
-    shown = set(paths(Document(switched_on(EXAMPLE), "example").value())) - {"models.*", "x-owner"}
+    shown = set(paths(Document(switched_on(EXAMPLE), "example").value())) - {
+        "models.*",
+        "models.*.depends_on.*",
+        "x-owner",
+    }
     assert shown == KEYS
 
 

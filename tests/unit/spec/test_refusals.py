@@ -53,6 +53,11 @@ def model(key: str, value: str, reference: str, message: str, hint: str, suffix:
     return Case(f"models.*.{key}", text, reference, len(text.rstrip().split("\n")), where, hint)
 
 
+def dependency(key: str, value: str, reference: str, message: str, hint: str) -> Case:
+    text = f"models:\n  a:\n    path: model_dirs/hello\n    depends_on:\n      b:\n        {key}: {value}\n  b: model_dirs/hello\n"
+    return Case(f"models.*.depends_on.*.{key}", text, reference, 6, f"models.a.depends_on.b.{key}: {message}", hint)
+
+
 YES_NO = "write true or false"
 SPAN = "write a duration such as 30s"
 SIZE = "write a size such as 512M"
@@ -65,6 +70,11 @@ CASES = [
     top("runtime", "dokcer", "bad-value", "must be auto, docker or process, not 'dokcer'", "did you mean docker?"),
     top("runtime", "7", "wrong-type", "must be auto, docker or process, not the number 7", "write auto, docker or process"),
     top("allow_outside", "/mnt", "wrong-type", "must be a list, not '/mnt'", ITEMS),
+    top("include", "shared/sandbox.yaml", "wrong-type", "must be a list, not 'shared/sandbox.yaml'", ITEMS),
+    Case("include", "models: {}\ninclude:\n- gone.yaml\n", "path-missing", 3, "include.0: gone.yaml does not exist", "create it, or correct the path"),
+    Case("include.*.path", "models: {}\ninclude:\n- env_file: x\n", "missing-key", 3, "include.0.path: is missing", "add path:"),
+    Case("include.*.env_file", "models: {}\ninclude:\n- path: gone.yaml\n  env_file: {a: b}\n", "wrong-type", 4, "include.0.env_file: must be a list, not a mapping", ITEMS),
+    Case("include.*.project_directory", "models: {}\ninclude:\n- path: gone.yaml\n  project_directory: [b]\n", "wrong-type", 4, "include.0.project_directory: must be text, not a list", "write plain text"),
     top("gateway", "8080", "wrong-type", "must be a mapping, not the number 8080", BELOW),
     Case("models", "models: [hello]\n", "wrong-type", 1, "models: must be a mapping, not a list", BELOW),
     Case("models", "name: x\n", "missing-key", 1, "models: is missing", "add models:"),
@@ -136,7 +146,8 @@ CASES = [
     model("environment", "{'A=B': 1}", "bad-value", "'A=B' cannot name a variable", "write NAME: value"),
     model("env_file", ".env.gone", "env-file", ".env.gone does not exist", "create {root}/.env.gone, or correct the path"),
     model("env_file", "7", "wrong-type", "must be a list, not the number 7", ITEMS),
-    model("env_file", "[a, {path: b}]", "wrong-type", "must be text, not a mapping", "write plain text", ".1"),
+    model("env_file", "[a, [b]]", "wrong-type", "must be a mapping, not a list", BELOW, ".1"),
+    model("env_file", "[{path: [b]}]", "wrong-type", "must be text, not a list", "write plain text", ".0.path"),
     model("volumes", "./a:/b", "wrong-type", "must be a list, not './a:/b'", ITEMS),
     model("volumes", "[./a]", "volume", "'./a' is not of the form HOST:TARGET", "write HOST:TARGET or HOST:TARGET:ro, for example ./weights:/weights:ro", ".0"),
     model("volumes", "['./model_dirs:/w:rx']", "volume", "'rx' is no mode of a volume", "write ro or rw", ".0"),
@@ -167,8 +178,19 @@ CASES = [
     model("reload.max_draining", "0", "bad-value", "must be at least 1, not 0", "write a number at least 1"),
     model("restart", "allways", "bad-value", "must be no, on-failure, always or unless-stopped, not 'allways'", "did you mean always?"),
     model("restart", "false", "wrong-type", "must be no, on-failure, always or unless-stopped, not false", "write no, on-failure, always or unless-stopped"),
-    model("depends_on", "{hello: {condition: service_healthy}}", "wrong-type", "must be a list, not a mapping", ITEMS),
-    model("depends_on", "[helo]", "unknown-model", "there is no model 'helo'", "did you mean hello?", ".0"),
+    model("extends", "helo", "unknown-model", "there is no model 'helo' in sandbox.yaml", "did you mean hello?"),
+    model("extends", "[a]", "wrong-type", "must be a mapping, not a list", BELOW),
+    model("extends.service", "[a]", "wrong-type", "must be text, not a list", "write plain text"),
+    Case("models.*.extends.file", "models:\n  a:\n    extends:\n      service: b\n      file: 7\n    path: x\n", "wrong-type", 5, "models.a.extends.file: must be text, not the number 7", "put it in quotes"),
+    model("extends", "hello", "dependency-cycle", "goes in a circle: sandbox.yaml: hello → sandbox.yaml: hello", "remove one of these extends"),
+    Case("models.*.env_file.*.path", "models: {a: {path: x, env_file: [{required: false}]}}\n", "missing-key", 1, "models.a.env_file.0.path: is missing", "add path:"),
+    Case("models.*.env_file.*.required", "models: {a: {path: x, env_file: {path: b, required: 2}}}\n", "wrong-type", 1, "models.a.env_file.0.required: must be true or false, not the number 2", YES_NO),
+    dependency("condition", "healthy", "bad-value", "must be service_started, service_healthy or service_completed_successfully, not 'healthy'", "did you mean service_healthy?"),
+    dependency("condition", "service_completed_successfully", "bad-value", "a model never completes: it serves until it is stopped", "write service_healthy: the other model is ready"),
+    dependency("required", "7", "wrong-type", "must be true or false, not the number 7", YES_NO),
+    dependency("restart", "7", "wrong-type", "must be true or false, not the number 7", YES_NO),
+    model("depends_on", "hello", "wrong-type", "must be a mapping, not 'hello'", BELOW),
+    model("depends_on", "[helo]", "unknown-model", "there is no model 'helo'", "did you mean hello?", ".helo"),
     model("depends_on", "[hello]", "dependency-cycle", "goes in a circle: hello → hello", "remove one of these dependencies"),
     model("profiles", "large", "wrong-type", "must be a list, not 'large'", ITEMS),
     model("profiles", "['a b']", "bad-name", "'a b' is no valid name", "use letters, digits, _ . and -, the first a letter or a digit", ".0"),
@@ -181,7 +203,7 @@ CASES = [
         "models:\n  a: {path: model_dirs/hello, depends_on: [b]}\n  b: {path: model_dirs/hello, profiles: [p]}\n",
         "unknown-profile",
         2,
-        "models.a.depends_on.0: b belongs to the profile p, and none of these profiles is active",
+        "models.a.depends_on.b: b belongs to the profile p, and none of these profiles is active",
         "add --profile p, or give both models a profile in common",
     ),
 ]  # fmt: skip

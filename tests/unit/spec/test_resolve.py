@@ -301,7 +301,8 @@ def test_every_file_that_was_read_is_there_to_be_watched(folder) -> None:
         folder.write("model_dirs/hello/more.txt", "numpy\n"),
     ]
     desired = folder.resolve(one("env_file: .e"))
-    assert sorted(desired.files) == sorted([str(folder.root / "sandbox.yaml"), *map(str, written)])
+    absent = [str(folder.root / f"sandbox.override.{suffix}") for suffix in ("yaml", "yml")]
+    assert sorted(desired.files) == sorted([str(folder.root / "sandbox.yaml"), *map(str, written), *absent])
 
 
 # Hashes

@@ -150,12 +150,12 @@ def test_every_key_path_has_its_line(path: Any, line: int) -> None:
 def test_text_is_handed_to_the_reader_with_its_path_and_keys_are_not() -> None:
     seen = []
 
-    def read(text: str, path: yaml.KeyPath) -> str:
-        seen.append((text, path))
+    def read(text: str, path: yaml.KeyPath, at: str) -> str:
+        seen.append((text, path, at))
         return text.upper()
 
     assert Document("$k: [a, 1, true]", "f").value(read) == {"$k": ["A", 1, True]}
-    assert seen == [("a", ("$k", 0))]
+    assert seen == [("a", ("$k", 0), "f:1")]
 
 
 @given(st.text(alphabet=st.sampled_from(list("ab:-[]{},&*<'\"|>#!\n 01.~\t?$")), max_size=40))
