@@ -30,6 +30,9 @@ SOCKET = "agent.sock"
 # Who goes first when memory ends: a candidate, then what drains, the zygote, what answers, and this last.
 OOM_SCORE = 0
 _LOGGED_SECONDS = 0.05
+# Phases that end in quick succession are told at once, and with what follows them: each message wakes control, which
+# then takes the processor from the candidate that is being waited for.
+_PHASES_SECONDS = 0.05
 _UNDELIVERED = 100
 _LAST_GRACE = 1.0
 
@@ -75,6 +78,7 @@ class Agent:
         self._control: Optional[Peer] = None
         self._greeted = False
         self._undelivered: Deque[wire.Message] = collections.deque(maxlen=_UNDELIVERED)
+        self._phases: List[wire.Message] = []
         self._logged = False
         self._logging = False
         self._stopping = False
@@ -113,6 +117,7 @@ class Agent:
         self._control.receive, self._control.closed = self._take, self._lost
 
     def _lost(self, _reason: str) -> None:
+        self._phases.clear()
         self._control = None
         self._greeted = False
 
@@ -140,9 +145,20 @@ class Agent:
     def _report(self, message: wire.Message) -> None:
         """To control; how attempts ended is kept while there is none."""
         if self._control is not None and self._greeted:
-            self._control.send(message)
+            if message["type"] == "phase":
+                self._phases.append(message)
+                if len(self._phases) == 1:
+                    self._loop.later(_PHASES_SECONDS, self._tell)
+            else:
+                self._tell(message)
         elif message["type"] in ("failed", "exited"):
             self._undelivered.append(message)
+
+    def _tell(self, *messages: wire.Message) -> None:
+        """To control, after the phases that wait to be told."""
+        told, self._phases = [*self._phases, *messages], []
+        if self._control is not None and told:
+            self._control.send_line(b"".join(map(wire.encode, told)))
 
     def _hello(self, _order: wire.Message) -> None:
         self._greeted = True

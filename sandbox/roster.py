@@ -17,6 +17,7 @@ class Roster:
 
     def __init__(self, directory: int) -> None:
         self._directory = directory
+        self._written: Optional[Tuple[Optional[Key], List[Dict[str, Any]]]] = None
 
     def read(self) -> Tuple[Optional[Key], List[Dict[str, Any]]]:
         """The active key and the recorded workers that still live; (None, []) where nothing can be read."""
@@ -34,6 +35,8 @@ class Roster:
 
         A full disk leaves the old one: only a restart of the agent would miss something.
         """
+        if self._written == (active, workers):
+            return
         record = {
             "active": active and {"generation": active[0], "attempt": active[1]},
             "workers": [{**worker, "start": proc.start_time(worker["pid"])} for worker in workers],
@@ -46,6 +49,7 @@ class Roster:
             os.rename(aside, NAME, src_dir_fd=self._directory, dst_dir_fd=self._directory)
         except OSError:
             return
+        self._written = (active, workers)
 
     def remove(self) -> None:
         try:

@@ -52,6 +52,8 @@ class Reports:
             self.reloads.forkability(before, replica.unforkable)
         else:
             self._about_worker(replica, message)
+            if kind == "phase":
+                return  # nothing is to be done about it
         self._wake()
 
     def _greeted(self, replica: Replica, message: Message) -> None:

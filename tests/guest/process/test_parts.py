@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
+import types
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from sandbox import blame, blas, checker, children, orders, trace, wire
+from sandbox import blame, blas, checker, children, orders, roster, trace, wire
 from sandbox.forker import Forker
+from sandbox.loader import Imports
 
 STACKS = """\
 Thread 0x00007f0000000001 (most recent call first):
@@ -140,3 +144,36 @@ def test_a_zygote_that_cannot_be_started_is_told_as_dead_and_leaks_nothing(monke
     assert changes == [forker]
     assert "temporarily unavailable" in forker.reason
     forker.kill()
+
+
+def test_the_roster_is_written_when_it_changed_and_not_else(tmp_path: Path) -> None:
+    directory = os.open(tmp_path, os.O_RDONLY)
+    written = roster.Roster(directory)
+    worker = {"generation": 1, "attempt": 1, "pid": os.getpid(), "deadline": 5.0}
+    written.write(None, [worker])
+    first = (tmp_path / roster.NAME).stat().st_ino
+    written.write(None, [dict(worker)])
+    assert (tmp_path / roster.NAME).stat().st_ino == first
+    written.write((1, 1), [worker])
+    assert (tmp_path / roster.NAME).stat().st_ino != first
+    assert roster.Roster(directory).read()[0] == (1, 1)
+    os.close(directory)
+
+
+@pytest.mark.parametrize("dropped", [(), ("last_of_the_old",)])
+def test_what_came_is_known_without_a_look_at_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dropped: tuple[str, ...]
+) -> None:
+    site = tmp_path / "site-packages"
+    for name in ("new_in_test", "old_in_test"):
+        (site / name).mkdir(parents=True)
+        (site / name / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    __import__("old_in_test")
+    sys.modules["last_of_the_old"] = types.ModuleType("last_of_the_old")
+    with Imports(str(tmp_path / "tree")) as imports:
+        __import__("new_in_test")
+        for name in dropped:
+            del sys.modules[name]
+    assert imports.third_party() == (["new_in_test"] if not dropped else [])

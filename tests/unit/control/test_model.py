@@ -442,3 +442,18 @@ async def test_a_replica_whose_agent_fell_silent_is_replaced(bench: Bench, monke
     bench.model.wake()
     await bench.until(lambda state: silent.incarnation not in state.replicas)
     await bench.until_live(1)
+
+
+async def test_a_phase_is_noted_and_asks_for_no_new_look(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    await bench.begin()
+    await bench.until_live(1)
+    (replica,) = bench.model.state.replicas.values()
+    (worker,) = replica.workers.values()
+    woken: list[str] = []
+    monkeypatch.setattr(bench.model.reports, "_wake", lambda: woken.append("woken"))
+    about = {"generation": 1, "attempt": worker.attempt}
+    bench.model.reports.receive(replica, {"type": "phase", "phase": "warmup", "seconds": 0.25, **about})
+    assert worker.phases["warmup"] == 0.25
+    assert not woken
+    bench.model.reports.receive(replica, {"type": "ready", "socket": "g1-1.sock", "pid": 1, "phases": {}, **about})
+    assert woken
