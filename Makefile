@@ -33,6 +33,7 @@ bench: $(VENV)/.installed-dev ## measure, and write docs/benchmarks.md
 	@$(BIN)/python -m tests.bench
 
 soak: $(VENV)/.installed-dev ## the long tests
+	@SANDBOX_TEST_LIBRARIES=all $(BIN)/pytest tests/libraries
 	@$(BIN)/pytest -m soak --timeout 3600
 
 format: $(VENV)/.installed-dev ## put the code into our form

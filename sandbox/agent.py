@@ -61,7 +61,7 @@ class Agent:
         self._sockets = os.open(config["sockets"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._log = LogFile(self._sockets)
         self._echo = Echo() if os.getpid() == 1 else None
-        self._nursery = Nursery(self._loop, self._zygote_capture, self._zygote_changed)
+        self._nursery = Nursery(self._loop, self._zygote_capture, self._zygote_changed, cpus=config["cpus"])
         self._brood = Children(self._loop, self._nursery.look, lambda: not self._nursery.busy)
         self._spares = Spares(self._loop, self._brood, self._nursery, self._capture, config["cpus"])
         self._replica = Replica(

@@ -1,6 +1,8 @@
 """Thread counts of numeric libraries: pinned to one while a zygote imports, restored by call in what it forks.
 
-The variables count only while a library loads; afterwards nothing but its own function changes the number.
+The variables count only while a library loads; afterwards nothing but its own function changes the number. Those of
+OpenMP, and of MKL which stands on it, are not pinned: their functions change the number for the thread that calls them
+only, and each thread that a worker starts later would have one for ever. They start no thread before they are used.
 """
 
 from __future__ import annotations
@@ -35,8 +37,10 @@ _LIBRARY = re.compile(r"(/\S*(?:openblas|mkl_rt|blis|libgomp|libomp|libiomp)[^/\
 Setter = Callable[[int], Any]
 
 
-def pinned() -> Dict[str, str]:
-    return dict.fromkeys(VARIABLES, "1")
+def pinned(environment: Mapping[str, str], cpus: Optional[float]) -> Dict[str, str]:
+    """What the variables are while a zygote imports. environment: the model's; cpus: its limit, in cores."""
+    free = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(count(environment, cpus)))
+    return {**dict.fromkeys(VARIABLES, "1"), **free}
 
 
 def setters() -> List[Setter]:
@@ -60,8 +64,8 @@ def restore(found: List[Setter], environment: Mapping[str, str], cpus: Optional[
     for setter in found:
         setter(count(environment, cpus))
     torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.set_num_threads(count(environment, cpus))
+    if torch is not None and torch.get_num_threads() != count(environment, cpus):
+        torch.set_num_threads(count(environment, cpus))  # which starts threads that a plain start does not have
 
 
 def count(environment: Mapping[str, str], cpus: Optional[float]) -> int:

@@ -30,9 +30,17 @@ class Forker:
     """`changed` is called when `state` is: starting → ready or unsafe → dead."""
 
     def __init__(
-        self, loop: Loop, brood: children.Children, wish: Wish, capture: MakeCapture, changed: Callable[[Forker], None]
+        self,
+        loop: Loop,
+        brood: children.Children,
+        wish: Wish,
+        capture: MakeCapture,
+        changed: Callable[[Forker], None],
+        *,
+        cpus: Optional[float] = None,
     ) -> None:
         self.wish = wish
+        self._cpus = cpus
         self.state = "starting"
         self.reason = ""
         self.probed = False
@@ -56,7 +64,7 @@ class Forker:
         self._sock.setblocking(False)
         out, out_end = os.pipe()
         err, err_end = os.pipe()
-        job = {"steps": wish, "environment": {**blas.pinned(), **_CUDA_CHECK}}
+        job = {"steps": wish, "environment": {**blas.pinned(os.environ, self._cpus), **_CUDA_CHECK}}
         try:
             self.pid = children.spawn(["zygote"], job, [theirs.fileno()], dict(os.environ), out=out_end, err=err_end)
         except OSError:

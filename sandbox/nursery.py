@@ -21,8 +21,16 @@ _SOUND_SECONDS = 60.0
 class Nursery:
     """Owns the zygotes. `changed` is called with `state` whenever it is another one."""
 
-    def __init__(self, loop: Loop, capture: MakeCapture, changed: Callable[[Dict[str, Any]], None]) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        capture: MakeCapture,
+        changed: Callable[[Dict[str, Any]], None],
+        *,
+        cpus: Optional[float] = None,
+    ) -> None:
         self._loop = loop
+        self._cpus = cpus
         self._capture = capture
         self._changed = changed
         self._asked: List[Step] = []
@@ -138,7 +146,7 @@ class Nursery:
 
     def _start(self, wish: Wish) -> Forker:
         self._started = time.monotonic()
-        return Forker(self._loop, self._brood, wish, self._capture, self._took)
+        return Forker(self._loop, self._brood, wish, self._capture, self._took, cpus=self._cpus)
 
     def _replace(self) -> bool:
         """Start a successor unless the one in use, or on its way, already is what is wished. True if one comes."""

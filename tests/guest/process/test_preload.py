@@ -12,7 +12,9 @@ import pytest
 
 from tests.guest.process.driver import Replica, eventually
 
-HEAVY = "import os\nPID = os.getpid()\nPINNED = os.environ.get('OMP_NUM_THREADS')\nSTEERED = os.environ.get('STEER')\n"
+HEAVY = (
+    "import os\nPID = os.getpid()\nPINNED = os.environ.get('OPENBLAS_NUM_THREADS')\nSTEERED = os.environ.get('STEER')\n"
+)
 USER = """
 import os, heavy
 def predict() -> dict:
@@ -70,6 +72,7 @@ TORCH = """
 SEEDS = []
 THREADS = []
 set_num_threads = THREADS.append
+get_num_threads = lambda: 0
 class default_generator:
     manual_seed = staticmethod(SEEDS.append)
 """

@@ -1,0 +1,1 @@
+"""Known libraries, preloaded and forked under use: which are safe, and what becomes of those that are not."""
