@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -19,13 +20,14 @@ CLAIM_AFTER = 64 * 1024
 @dataclass(frozen=True, slots=True)
 class Deadlines:
     """Seconds. head: from a head's first byte to its last. body: of silence within a body. write: of a client that
-    does not read. sync: what a request waits for a gateway that was not told its models yet.
+    does not read. sync: what a request waits for a gateway that was not told its models yet. idle: between requests.
     """
 
     head: float = 10.0
     body: float = 30.0
     write: float = 60.0
     sync: float = 10.0
+    idle: float = 3600.0
 
 
 class Body:
@@ -39,7 +41,7 @@ class Body:
         self._seen = 0
         self.length = None if hdrs.TRANSFER_ENCODING in request.headers else (request.content_length or 0)
         if self.length is not None and self.length > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
 
     async def invite(self) -> None:
         """Send 100 Continue where the client waits for it: policy has passed. Raises Refusal(INVALID_REQUEST)."""
@@ -87,10 +89,23 @@ class Body:
             raise Refusal("INVALID_REQUEST", "the body's framing is broken", str(error), close=True) from error
         self._seen += len(chunk)
         if self._seen > self._limit:
-            raise _too_large(self._limit)
+            raise too_large(self._limit)
         return chunk
 
 
-def _too_large(limit: int) -> Refusal:
+def model_of(body: bytes) -> str:
+    """The `model` that a body of OpenAI's names. Raises Refusal(INVALID_REQUEST)."""
+    try:
+        asked = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Refusal("INVALID_REQUEST", "the body is not JSON", str(error)) from error
+    model = asked.get("model") if isinstance(asked, dict) else None
+    if not isinstance(model, str) or not model:
+        raise Refusal("INVALID_REQUEST", "the body must be an object with a `model`", "model: a name of GET /v1/models")
+    return model
+
+
+def too_large(limit: int) -> Refusal:
+    """A body over `limit` bytes."""
     message = f"the body is over {limit} bytes"
     return Refusal("PAYLOAD_TOO_LARGE", message, "gateway.max_body in sandbox.yaml sets the limit", close=True)

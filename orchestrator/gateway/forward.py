@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from orchestrator.gateway.awaited import Awaited
 from orchestrator.gateway.envelope import Refusal
 from orchestrator.gateway.metrics import Recorder
 from orchestrator.gateway.pool import Pool
-from orchestrator.gateway.routes import Claim, Routes, not_loaded
-from orchestrator.gateway.upstream import Connection, Died, Head, NeverStarted
+from orchestrator.gateway.routes import Claim, Replica, Routes, not_loaded
+from orchestrator.gateway.upstream import Connection, Died, Head, NeverStarted, Reader
 from orchestrator.ports import Upstream
 from orchestrator.sockets import SocketBusy, SocketRefused
 
@@ -38,27 +39,41 @@ class Call:
     rest: AsyncIterator[bytes] | None = None
 
 
+class Search:
+    """What one request has tried. until: loop time. avoid: workers not reached since the last pause."""
+
+    __slots__ = ("avoid", "busy", "held", "pause", "until", "why")
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+        self.held = False
+        self.busy = False
+        self.why = ""
+        self.pause = FIRST_PAUSE
+        self.avoid: set[Replica] = set()
+
+
 class Answer:
     """A worker's answer on its way. Must be closed, however it ends."""
 
-    def __init__(self, claim: Claim, head: Head, connection: Connection, close: Callable[[], None]) -> None:
+    def __init__(self, claim: Claim, head: Head, exchange: Awaited, close: Callable[[], None]) -> None:
         self.claim = claim
         self.head = head
         self.close = close
-        self.streams = (head.get("content-type") or "").startswith("text/event-stream")
-        self._connection = connection
-        self._deadline = asyncio.get_running_loop().time() + claim.route.timeout
+        self._exchange = exchange
+        self._timeout = claim.active.route.timeout
+        self._deadline = asyncio.get_running_loop().time() + self._timeout
 
     async def read(self) -> bytes:
         """What has come, b"" at the end. Raises Died where it was cut, TimeoutError at the model's `timeout`.
 
         The timeout bounds a whole answer; of a stream, each silence.
         """
-        if self.streams:
-            async with asyncio.timeout(self.claim.route.timeout):
-                return await self._connection.read()
+        if self.head.streams:
+            async with asyncio.timeout(self._timeout):
+                return await self._exchange.read()
         async with asyncio.timeout_at(self._deadline):
-            return await self._connection.read()
+            return await self._exchange.read()
 
     async def whole(self) -> bytes:
         """All of the body. Raises Refusal(WORKER_DIED | UPSTREAM_TIMEOUT)."""
@@ -73,18 +88,6 @@ class Answer:
         return b"".join(chunks)
 
 
-@dataclass(slots=True)
-class _Search:
-    """What one request has tried. avoid: workers not reached since the last pause."""
-
-    until: float
-    held: bool = False
-    busy: bool = False
-    why: str = ""
-    pause: float = FIRST_PAUSE
-    avoid: set[Upstream] = field(default_factory=set)
-
-
 class Forwarder:
     """Calls models. suspect(model, upstream): told of each worker that could not be reached."""
 
@@ -96,35 +99,100 @@ class Forwarder:
         self._recorder = recorder
         self._suspect = suspect
 
-    async def call(self, model: str, call: Call) -> Answer:
-        """The model's answer, once its head has come.
+    def at_once(self, model: str, data: bytes, reader: Reader) -> tuple[Claim, Connection] | None:
+        """Claim and send in this very step, where a worker and an idle connection to it are at hand; else None.
 
-        Raises Refusal(MODEL_NOT_FOUND | MODEL_NOT_LOADED | QUEUE_FULL | QUEUE_TIMEOUT | WORKER_DIED |
-        UPSTREAM_TIMEOUT) and whatever `call.rest` raises.
+        Raises Refusal(MODEL_NOT_FOUND | MODEL_NOT_LOADED).
+        """
+        claim = self._routes.claim(model)
+        if claim is None:
+            return None
+        connection = self._pool.idle(claim.replica)
+        if connection is not None:
+            try:
+                connection.send(data, reader)
+            except NeverStarted:
+                self._recorder.retried(model, "closed")
+            else:
+                return claim, connection
+        self._routes.release(claim)
+        return None
+
+    def search(self, model: str) -> Search:
+        """Begin the search for a worker. Raises Refusal(MODEL_NOT_FOUND)."""
+        return Search(asyncio.get_running_loop().time() + self._routes.route(model).queue_timeout)
+
+    async def place(self, model: str, data: bytes, reader: Reader, search: Search) -> tuple[Claim, Connection]:
+        """Hold, claim, connect and send. The claim and the connection are the caller's to release.
+
+        Raises Refusal(MODEL_NOT_FOUND | MODEL_NOT_LOADED | QUEUE_FULL | QUEUE_TIMEOUT).
         """
         loop = asyncio.get_running_loop()
-        search = _Search(until=loop.time() + self._routes.route(model).queue_timeout)
         while True:
             claim = self._routes.claim(model, avoid=search.avoid)
             if claim is None:
                 await self._wait(model, search, search.until - loop.time())
                 continue
             try:
-                return await self._exchange(claim, call)
-            except SocketBusy as busy:
-                search.busy, search.why = True, busy.reason
-            except SocketRefused as refused:
-                search.busy, search.why = False, refused.reason
-                self._suspect(model, claim.upstream)
-                self._recorder.retried(model, "connect")
+                connection = await self._pool.acquire(claim.replica)
+                connection.send(data, reader)
             except NeverStarted as early:
-                if call.rest is not None:
-                    raise died(claim, f"{early}, and the request is no longer held whole") from early
-                search.busy, search.why = False, str(early)
-                self._recorder.retried(model, "closed")
-            search.avoid.add(claim.upstream)
+                self._routes.release(claim)
+                self.unstarted(claim, search, str(early))
+            except SocketRefused as refused:
+                self._routes.release(claim)
+                search.busy, search.why = isinstance(refused, SocketBusy), refused.reason
+                search.avoid.add(claim.replica)
+                if not search.busy:
+                    self._suspect(model, claim.replica.upstream)
+                    self._recorder.retried(model, "connect")
+            except BaseException:
+                self._routes.release(claim)
+                raise
+            else:
+                return claim, connection
 
-    async def _wait(self, model: str, search: _Search, left: float) -> None:
+    def unstarted(self, claim: Claim, search: Search, why: str) -> None:
+        """A request that was sent provably never started: look elsewhere."""
+        search.busy, search.why = False, why
+        search.avoid.add(claim.replica)
+        self._recorder.retried(claim.active.model, "closed")
+
+    def release(self, claim: Claim, connection: Connection) -> None:
+        """The exchange is over, however it ended."""
+        self._pool.release(claim.replica, connection)
+        self._routes.release(claim)
+
+    async def call(self, model: str, call: Call) -> Answer:
+        """The model's answer, once its head has come.
+
+        Raises what `place` raises, Refusal(WORKER_DIED | UPSTREAM_TIMEOUT), and whatever `call.rest` raises.
+        """
+        search = self.search(model)
+        while True:
+            exchange = Awaited()
+            claim, connection = await self.place(model, call.head + call.body, exchange, search)
+            exchange.connection = connection
+            try:
+                head = await _head(exchange, call, claim.active.route.timeout)
+            except BaseException as error:
+                connection.abort()
+                self._routes.release(claim)
+                match error:
+                    case NeverStarted() if call.rest is None:
+                        self.unstarted(claim, search, str(error))
+                    case NeverStarted():
+                        raise died(claim, f"{error}, and the request is no longer held whole") from error
+                    case Died():
+                        raise died(claim, error.why) from error
+                    case TimeoutError():
+                        raise timed_out(claim) from error
+                    case _:
+                        raise
+            else:
+                return Answer(claim, head, exchange, _Closing(self, claim, connection))
+
+    async def _wait(self, model: str, search: Search, left: float) -> None:
         """Wait for another route; while workers are known but not reached, at most a pause."""
         route = self._routes.route(model)
         if left <= 0:
@@ -146,50 +214,30 @@ class Forwarder:
             self._recorder.held(model, route.state)
         await self._routes.changed(model, left)
 
-    async def _exchange(self, claim: Claim, call: Call) -> Answer:
-        """Send on a claimed worker and await the head. Raises what `call` sorts out; then nothing stays claimed."""
-        connection: Connection | None = None
-        try:
-            connection = await self._pool.acquire(claim.upstream)
-            connection.send(call.head + call.body)
-            head = await _head(connection, call, claim.route.timeout)
-        except BaseException as error:
-            if connection is not None:
-                connection.abort()
-            self._routes.release(claim)
-            if isinstance(error, Died):
-                raise died(claim, error.why) from error
-            if isinstance(error, TimeoutError):
-                raise timed_out(claim) from error
-            raise
-        return Answer(claim, head, connection, _Closing(self._routes, self._pool, claim, connection))
-
 
 class _Closing:
     """Ends an answer once: its connection goes back (or is closed), its claim is released."""
 
-    __slots__ = ("_claim", "_connection", "_pool", "_routes")
+    __slots__ = ("_claim", "_connection", "_forwarder")
 
-    def __init__(self, routes: Routes, pool: Pool, claim: Claim, connection: Connection) -> None:
-        self._routes = routes
-        self._pool = pool
+    def __init__(self, forwarder: Forwarder, claim: Claim, connection: Connection) -> None:
+        self._forwarder = forwarder
         self._claim: Claim | None = claim
         self._connection = connection
 
     def __call__(self) -> None:
         claim, self._claim = self._claim, None
         if claim is not None:
-            self._pool.release(claim.upstream, self._connection)
-            self._routes.release(claim)
+            self._forwarder.release(claim, self._connection)
 
 
-async def _head(connection: Connection, call: Call, timeout: float) -> Head:  # noqa: ASYNC109 (the model's `timeout`)
+async def _head(exchange: Awaited, call: Call, timeout: float) -> Head:  # noqa: ASYNC109 (the model's `timeout`)
     """Send what is left of the body, and await the answer's head, which may come before all is sent."""
     if call.rest is None:
         async with asyncio.timeout(timeout):
-            return await connection.head()
-    answer = asyncio.ensure_future(connection.head())
-    sender = asyncio.ensure_future(_send(connection, call.rest, timeout))
+            return await exchange.head()
+    answer = asyncio.ensure_future(exchange.head())
+    sender = asyncio.ensure_future(_send(exchange, call.rest, timeout))
     try:
         await asyncio.wait({answer, sender}, return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
@@ -197,7 +245,7 @@ async def _head(connection: Connection, call: Call, timeout: float) -> Head:  # 
             async with asyncio.timeout(timeout):
                 return await answer
         if not sender.done():
-            connection.spoil()
+            exchange.connection.spoil()
         return answer.result()
     finally:
         for task in (answer, sender):
@@ -205,20 +253,22 @@ async def _head(connection: Connection, call: Call, timeout: float) -> Head:  # 
         await asyncio.gather(answer, sender, return_exceptions=True)
 
 
-async def _send(connection: Connection, rest: AsyncIterator[bytes], timeout: float) -> None:  # noqa: ASYNC109
+async def _send(exchange: Awaited, rest: AsyncIterator[bytes], timeout: float) -> None:  # noqa: ASYNC109
     """A worker that does not read for `timeout` seconds has timed out; the client's own deadline is in `rest`."""
     async for data in rest:
         async with asyncio.timeout(timeout):
-            await connection.write(data)
+            await exchange.write(data)
 
 
 def died(claim: Claim, why: str) -> Refusal:
     """WORKER_DIED, with the headers that say which generation it was."""
-    message = f"the worker of model {claim.model!r} died with this request; it may have run and was not retried"
-    return Refusal("WORKER_DIED", message, why, headers=claim.headers)
+    message = f"the worker of model {claim.active.model!r} died with this request; it may have run and was not retried"
+    return Refusal("WORKER_DIED", message, why, headers=claim.active.headers)
 
 
 def timed_out(claim: Claim) -> Refusal:
     """UPSTREAM_TIMEOUT, with the headers that say which generation it was."""
-    message = f"model {claim.model!r} did not answer within {claim.route.timeout:g} s"
-    return Refusal("UPSTREAM_TIMEOUT", message, "its `timeout` in sandbox.yaml bounds a call", headers=claim.headers)
+    message = f"model {claim.active.model!r} did not answer within {claim.active.route.timeout:g} s"
+    return Refusal(
+        "UPSTREAM_TIMEOUT", message, "its `timeout` in sandbox.yaml bounds a call", headers=claim.active.headers
+    )

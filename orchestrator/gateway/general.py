@@ -13,18 +13,19 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import Any, assert_never
+from typing import assert_never
 
 from aiohttp import hdrs, web
 
 from orchestrator.gateway import envelope, paths
-from orchestrator.gateway.body import Body, Deadlines
+from orchestrator.gateway.admission import Admission, Asked
+from orchestrator.gateway.body import Body, Deadlines, model_of
 from orchestrator.gateway.envelope import Refusal
 from orchestrator.gateway.forward import Call, Forwarder
-from orchestrator.gateway.metrics import OTHER_ROUTE, UNKNOWN_MODEL, Recorder
+from orchestrator.gateway.journal import Entry, Journal
+from orchestrator.gateway.metrics import CLIENT_LEFT, Recorder
 from orchestrator.gateway.pages import Pages
 from orchestrator.gateway.paths import Endpoint, Kind
-from orchestrator.gateway.policy import Policy, RateLimit
 from orchestrator.gateway.pool import Pool
 from orchestrator.gateway.relay import Cut, relay
 from orchestrator.gateway.routes import Routes
@@ -34,23 +35,17 @@ from orchestrator.ports import Upstream
 
 # Requests that wait for the first `sync`.
 MAX_EARLY = 1000
-# The metrics' code of a client that left before its answer was whole (nginx's word for it).
-CLIENT_LEFT = 499
 
 _logger = logging.getLogger(__name__)
-_access = logging.getLogger("orchestrator.gateway.access")
 
 
 @dataclass(slots=True)
 class _Visit:
-    """One request's story as it unfolds, for its answer's headers, its figures and its log line."""
+    """One request's story as it unfolds: its entry in the journal, and its answer's headers."""
 
     request: web.BaseRequest
-    id: str
+    entry: Entry
     started: float
-    route: str = OTHER_ROUTE
-    counted: bool = True
-    model: str = ""
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -65,26 +60,21 @@ class Gateway:
         suspect: Callable[[str, Upstream], None] = lambda _model, _upstream: None,
     ) -> None:
         self.routes = Routes()
-        self.pool = Pool(self.routes.serves)
+        self.pool = Pool()
         self.recorder = Recorder()
         self.deadlines = deadlines or Deadlines()
-        self.policy = Policy()
-        self._limit: RateLimit | None = None
+        self.admission = Admission()
+        self.forwarder = Forwarder(self.routes, self.pool, self.recorder, suspect)
+        self.journal = Journal(self.recorder, self.routes)
         self._early = 0
         self._pages = Pages(self.routes, self.recorder, state)
-        self._forwarder = Forwarder(self.routes, self.pool, self.recorder, suspect)
-
-    def use(self, policy: Policy) -> None:
-        """Take new settings; what clients have used of an unchanged rate limit stays."""
-        if policy.rate_limit != self.policy.rate_limit or (self._limit is None and policy.rate_limit):
-            self._limit = RateLimit(*policy.rate_limit) if policy.rate_limit else None
-        self.policy = policy
 
     async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; never raises but for a client that left."""
         loop = asyncio.get_running_loop()
-        visit = _Visit(request, envelope.request_id(request.headers.get("X-Request-ID")), loop.time())
-        visit.headers["X-Request-ID"] = visit.id
+        rid = envelope.request_id(request.headers.get("X-Request-ID"))
+        visit = _Visit(request, Entry(rid, request.method, request.raw_path, request.remote), loop.time())
+        visit.headers["X-Request-ID"] = visit.entry.id
         code = CLIENT_LEFT
         try:
             response = await self._answer(visit)
@@ -94,16 +84,16 @@ class Gateway:
             code = refusal.status
         except Cut as cut:
             code = 502
-            _logger.debug("%s: answer cut: %s", visit.id, cut)
+            _logger.debug("%s: answer cut: %s", visit.entry.id, cut)
             raise ConnectionError(str(cut)) from cut
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception:
-            _logger.exception("request %s failed", visit.id)
+            _logger.exception("request %s failed", visit.entry.id)
             response = _refused(visit, Refusal("INTERNAL_ERROR", "the gateway failed", "see its log"))
             code = response.status
         finally:
-            self._record(visit, code, loop.time() - visit.started)
+            self.journal.over(visit.entry, code, loop.time() - visit.started)
         if response.prepared:
             return response
         if not request.content.is_eof():
@@ -115,39 +105,35 @@ class Gateway:
         require_head(request)
         method, path = request.method, request.raw_path.partition("?")[0]
         if path in ("/health", "/ready"):
-            visit.counted = False
+            visit.entry.counted = False
         if path != "/health" and not self.routes.synced.is_set():
             await self._first_sync()
-        host = request.headers.get(hdrs.HOST, "")
-        if host:
-            self.policy.require_host(host)
-        self.policy.require_origin(request.headers.get(hdrs.ORIGIN), host)
-        endpoint, visit.model = paths.find(method, path)
-        visit.route, visit.counted = endpoint.path, endpoint.counted
-        if self._limit is not None and endpoint.counted:
-            visit.headers.update(self._limit.take(request.remote, visit.started))
+        asked = Asked(method, request.raw_path, request.headers.get(hdrs.HOST, ""), _joined(request, hdrs.ORIGIN))
+        endpoint, visit.entry.model = self.admission.judge(asked)
+        visit.entry.route, visit.entry.counted = endpoint.path, endpoint.counted
+        visit.headers.update(self.admission.count(endpoint, request.remote, visit.started))
         return await self._page(visit, endpoint)
 
     async def _page(self, visit: _Visit, endpoint: Endpoint) -> web.StreamResponse:
         pages = self._pages
         match endpoint.kind:
             case Kind.INDEX:
-                return _ok(visit, envelope.success(pages.index(), visit.id))
+                return _ok(visit, envelope.success(pages.index(), visit.entry.id))
             case Kind.HEALTH:
-                return _ok(visit, envelope.success(pages.health(), visit.id))
+                return _ok(visit, envelope.success(pages.health(), visit.entry.id))
             case Kind.READY:
-                return _ok(visit, envelope.success(pages.ready(), visit.id))
+                return _ok(visit, envelope.success(pages.ready(), visit.entry.id))
             case Kind.METRICS:
                 body, content_type = await pages.metrics(visit.request.headers.getall(hdrs.ACCEPT, []))
                 return _ok(visit, body, content_type)
             case Kind.MODELS:
                 return _ok(visit, json.dumps(pages.models()).encode())
             case Kind.MODEL:
-                return _ok(visit, json.dumps(pages.model(visit.model)).encode())
+                return _ok(visit, json.dumps(pages.model(visit.entry.model)).encode())
             case Kind.INFO:
-                return _ok(visit, envelope.success(pages.info(visit.model), visit.id))
+                return _ok(visit, envelope.success(pages.info(visit.entry.model), visit.entry.id))
             case Kind.WORKER:
-                self.routes.route(visit.model)  # an unknown model is refused before its body is read
+                self.routes.route(visit.entry.model)  # an unknown model is refused before its body is read
                 return await self._model(visit, await self._call_by_path(visit, endpoint))
             case Kind.WORKER_BY_BODY:
                 return await self._model(visit, await self._call_by_body(visit, endpoint))
@@ -171,49 +157,37 @@ class Gateway:
     async def _call_by_body(self, visit: _Visit, endpoint: Endpoint) -> Call:
         body = await self._body(visit)
         data = await body.whole()
-        try:
-            asked = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise Refusal("INVALID_REQUEST", "the body is not JSON", str(error)) from error
-        model = asked.get("model") if isinstance(asked, dict) else None
-        if not isinstance(model, str) or not model:
-            raise Refusal(
-                "INVALID_REQUEST", "the body must be an object with a `model`", "model: a name of GET /v1/models"
-            )
-        visit.model = model
-        self.routes.route(model)
+        visit.entry.model = model_of(data)
+        self.routes.route(visit.entry.model)
         return _call(visit, endpoint, data)
 
     async def _body(self, visit: _Visit) -> Body:
-        body = Body(visit.request, self.policy.max_body, self.deadlines.body)
+        body = Body(visit.request, self.admission.policy.max_body, self.deadlines.body)
         await body.invite()
         return body
 
     async def _model(self, visit: _Visit, call: Call) -> web.StreamResponse:
         """Forward a call and relay its answer; in progress from here to its last byte."""
-        if visit.counted:
-            self.recorder.begin(visit.model)
+        if visit.entry.counted:
+            self.recorder.begin(visit.entry.model)
         try:
-            answer = await self._forwarder.call(visit.model, call)
+            answer = await self.forwarder.call(visit.entry.model, call)
             try:
-                visit.headers.update(answer.claim.headers)
-                self._measure(visit, answer.head.get("x-sandbox-queue-seconds"))
+                visit.headers.update(answer.claim.active.headers)
+                visit.entry.generation = answer.claim.active.route.generation
+                self._measure(visit, answer.head.get(b"x-sandbox-queue-seconds"))
                 return await relay(visit.request, answer, visit.headers, self.deadlines.write)
             finally:
                 answer.close()
         finally:
-            if visit.counted:
-                self.recorder.end(visit.model)
+            if visit.entry.counted:
+                self.recorder.end(visit.entry.model)
 
     def _measure(self, visit: _Visit, queued: str | None) -> None:
-        if not visit.counted:
+        if not visit.entry.counted:
             return
-        self.recorder.first_byte(visit.model, asyncio.get_running_loop().time() - visit.started)
-        if queued is not None:
-            try:
-                self.recorder.queue_wait(visit.model, max(0.0, float(queued)))
-            except ValueError:
-                _logger.debug("%s: X-Sandbox-Queue-Seconds: %r is no number", visit.id, queued)
+        self.recorder.first_byte(visit.entry.model, asyncio.get_running_loop().time() - visit.started)
+        self.recorder.queue_wait(visit.entry.model, queued)
 
     async def _first_sync(self) -> None:
         """Wait until control has told the models. Raises Refusal(MODEL_NOT_LOADED | QUEUE_FULL)."""
@@ -228,28 +202,24 @@ class Gateway:
         finally:
             self._early -= 1
 
-    def _record(self, visit: _Visit, code: int, seconds: float) -> None:
-        if visit.counted:
-            model = visit.model if not visit.model or visit.model in self.routes else UNKNOWN_MODEL
-            self.recorder.answered(model, visit.route, code, seconds)
-        if _access.isEnabledFor(logging.DEBUG):
-            request = visit.request
-            line: dict[str, Any] = {"id": visit.id, "method": request.method, "path": request.raw_path}
-            line |= {"model": visit.model, "code": code, "seconds": round(seconds, 6), "client": request.remote}
-            line["generation"] = visit.headers.get("X-Sandbox-Generation")
-            _access.debug("%s", json.dumps(line))
-
 
 def _call(visit: _Visit, endpoint: Endpoint, data: bytes) -> Call:
     headers = [*_forwarded(visit), (hdrs.CONTENT_LENGTH, str(len(data)))]
     return Call(request_head("POST", endpoint.upstream, headers), data)
 
 
+def _joined(request: web.BaseRequest, name: str) -> str | None:
+    """All values of a field as one: what was said twice is not what was said once."""
+    values = request.headers.getall(name, [])
+    return ", ".join(values) if values else None
+
+
 def _forwarded(visit: _Visit) -> list[tuple[str, str]]:
     """The client's headers that a worker sees."""
     asked = visit.request.headers
-    passed = [(name, asked[name]) for name in (hdrs.CONTENT_TYPE, hdrs.ACCEPT) if name in asked]
-    return [*passed, ("X-Request-ID", visit.id)]
+    names = [name for name in (hdrs.CONTENT_TYPE, hdrs.ACCEPT) if name in asked]
+    passed = [(name, ", ".join(asked.getall(name))) for name in names]
+    return [*passed, ("X-Request-ID", visit.entry.id)]
 
 
 async def _chunked(rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -268,7 +238,7 @@ def _ok(visit: _Visit, body: bytes, content_type: str = "application/json") -> w
 
 def _refused(visit: _Visit, refusal: Refusal) -> web.StreamResponse:
     openai = paths.is_openai(visit.request.raw_path)
-    body = envelope.openai_failure(refusal) if openai else envelope.failure(refusal, visit.id)
+    body = envelope.openai_failure(refusal) if openai else envelope.failure(refusal, visit.entry.id)
     response = _written(visit, refusal.status, body, "application/json", refusal.headers)
     if refusal.close:
         response.force_close()

@@ -7,12 +7,15 @@ fixed value.
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 from orchestrator.exposition import Histogram, Labels, counter, gauge
 
 UNKNOWN_MODEL = "_unknown"
 OTHER_ROUTE = "_other"
+# The code of a client that left before its answer was whole (nginx's word for it).
+CLIENT_LEFT = 499
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -66,9 +69,11 @@ class Recorder:
         """A model began to answer."""
         self._first_bytes.observe((model,), seconds)
 
-    def queue_wait(self, model: str, seconds: float) -> None:
-        """A worker said how long a request waited in its queue."""
-        self._queue_waits.observe((model,), seconds)
+    def queue_wait(self, model: str, said: str | None) -> None:
+        """A worker said how long a request waited in its queue (X-Sandbox-Queue-Seconds); what is no number is not."""
+        if said is not None:
+            with suppress(ValueError):
+                self._queue_waits.observe((model,), max(0.0, float(said)))
 
     def families(self) -> list[dict[str, Any]]:
         """Everything, in exposition.py's form."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import enum
+import re
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -53,19 +54,25 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("/v1/completions", ("POST",), Kind.WORKER_BY_BODY, "/v1/completions"),
     Endpoint("/v1/embeddings", ("POST",), Kind.WORKER_BY_BODY, "/v1/embeddings"),
 )
+# A name that a file system or another parser would read as a way to somewhere else.
+_TRAVERSAL = re.compile(r"[/\\\x00-\x1f\x7f]|^\.{1,2}$")
 _EXACT = {endpoint.path: endpoint for endpoint in ENDPOINTS}
 
 
 def find(method: str, path: str) -> tuple[Endpoint, str]:
     """The endpoint of a raw (still quoted) path and the model it names, "" where it names none.
 
-    Raises Refusal(NOT_FOUND | METHOD_NOT_ALLOWED).
+    Raises Refusal(NOT_FOUND | METHOD_NOT_ALLOWED | INVALID_REQUEST).
     """
     endpoint, name = _EXACT.get(path), ""
     if endpoint is None or "{" in path:
         endpoint, name = _named(path)
     if endpoint is None:
         raise _unknown(path)
+    if _TRAVERSAL.search(name):
+        raise Refusal(
+            "INVALID_REQUEST", "the model's name is no name", "it has neither slashes nor dots alone", close=True
+        )
     if method not in endpoint.methods:
         allowed = ", ".join(endpoint.methods)
         raise Refusal(

@@ -7,49 +7,55 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from orchestrator import sockets
+from orchestrator.gateway.awaited import Awaited
+from orchestrator.gateway.routes import Replica
 from orchestrator.gateway.upstream import Connection, Head, Header, request_head
 from orchestrator.ports import Upstream
 
 # Idle connections kept per worker; more are closed when their exchange ends.
-MAX_IDLE = 256
+MAX_IDLE = 1024
 
 
 class Pool:
     """All connections of one gateway. A worker never closes an idle one first, so what is kept can be used.
 
-    serves: whether a worker still has a route; a connection to one that has not is closed when its exchange ends.
+    A connection to a worker that no longer has a route is closed when its exchange ends.
     """
 
-    def __init__(self, serves: Callable[[Upstream], bool]) -> None:
-        self._serves = serves
-        self._idle: dict[Upstream, list[Connection]] = {}
+    def __init__(self) -> None:
         self._open: set[Connection] = set()
 
-    async def acquire(self, upstream: Upstream) -> Connection:
-        """An idle connection, or a new one. Raises sockets.SocketRefused (Busy, Absent)."""
-        idle = self._idle.get(upstream)
+    def idle(self, replica: Replica) -> Connection | None:
+        """A connection that waits for an exchange; None where a new one is needed."""
+        idle = replica.idle
         while idle:
             connection = idle.pop()
             if connection.reusable:
                 return connection
-        connection = await dial(upstream, partial(self._forget, upstream))
-        self._open.add(connection)
+        return None
+
+    async def acquire(self, replica: Replica) -> Connection:
+        """An idle connection, or a new one. Raises sockets.SocketRefused (Busy, Absent)."""
+        connection = self.idle(replica)
+        if connection is None:
+            connection = await dial(replica.upstream, partial(self._forget, replica))
+            self._open.add(connection)
         return connection
 
-    def release(self, upstream: Upstream, connection: Connection) -> None:
+    def release(self, replica: Replica, connection: Connection) -> None:
         """The exchange is over: keep the connection where it is in order and its worker still has a route."""
         if not connection.finish():
             return
-        idle = self._idle.setdefault(upstream, []) if self._serves(upstream) else None
-        if idle is None or len(idle) >= MAX_IDLE:
-            connection.abort()
+        if replica.serving and len(replica.idle) < MAX_IDLE:
+            replica.idle.append(connection)
         else:
-            idle.append(connection)
+            connection.abort()
 
-    def retire(self, upstreams: Iterable[Upstream]) -> None:
+    def retire(self, replicas: Iterable[Replica]) -> None:
         """These workers left their routes: close what is idle now."""
-        for upstream in upstreams:
-            for connection in self._idle.pop(upstream, ()):
+        for replica in replicas:
+            idle, replica.idle = replica.idle, []
+            for connection in idle:
                 connection.abort()
 
     def close(self) -> None:
@@ -57,11 +63,10 @@ class Pool:
         for connection in list(self._open):
             connection.abort()
 
-    def _forget(self, upstream: Upstream, connection: Connection) -> None:
+    def _forget(self, replica: Replica, connection: Connection) -> None:
         self._open.discard(connection)
-        idle = self._idle.get(upstream)
-        if idle and connection in idle:
-            idle.remove(connection)
+        if connection in replica.idle:
+            replica.idle.remove(connection)
 
 
 async def dial(upstream: Upstream, lost: Callable[[Connection], None]) -> Connection:
@@ -86,10 +91,12 @@ async def fetch(upstream: Upstream, path: str, headers: Iterable[Header], deadli
     async with asyncio.timeout(deadline):
         connection = await dial(upstream, lambda _: None)
         try:
-            connection.send(request_head("GET", path, [*headers, ("Connection", "close")]))
-            head = await connection.head()
+            exchange = Awaited()
+            exchange.connection = connection
+            connection.send(request_head("GET", path, [*headers, ("Connection", "close")]), exchange)
+            head = await exchange.head()
             chunks = []
-            while chunk := await connection.read():
+            while chunk := await exchange.read():
                 chunks.append(chunk)
             return head, b"".join(chunks)
         finally:

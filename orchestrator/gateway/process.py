@@ -13,15 +13,15 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import uvloop
-from aiohttp import web
 
 from orchestrator.gateway.body import Deadlines
+from orchestrator.gateway.fastlane import Front
 from orchestrator.gateway.feed import Feed
 from orchestrator.gateway.general import Gateway
-from orchestrator.gateway.server import Server
 from orchestrator.ports import Upstream
 
 BACKLOG = 4096
@@ -29,9 +29,29 @@ BACKLOG = 4096
 STOP_WITHIN = 30.0
 DEADLINES = Deadlines()
 
+Lane = Callable[[Gateway, socket.socket], AbstractAsyncContextManager[None]]
+
+
+@asynccontextmanager
+async def fast(gateway: Gateway, listener: socket.socket) -> AsyncIterator[None]:
+    """Serve through the fast lane, with aiohttp behind it for what is unusual. Ends in order, within STOP_WITHIN."""
+    front = Front(gateway)
+    server = await asyncio.get_running_loop().create_server(front.connect, sock=listener, backlog=BACKLOG)
+    try:
+        yield
+    finally:
+        server.close()
+        await front.stop(STOP_WITHIN)
+
 
 async def serve(
-    listener: socket.socket, state: str, worker: int, stop: asyncio.Event, deadlines: Deadlines = DEADLINES
+    listener: socket.socket,
+    state: str,
+    worker: int,
+    stop: asyncio.Event,
+    *,
+    deadlines: Deadlines = DEADLINES,
+    lane: Lane = fast,
 ) -> None:
     """Serve until `stop` is set; then stop accepting, finish what is in flight (at most STOP_WITHIN), close all."""
     feed: Feed
@@ -41,13 +61,10 @@ async def serve(
 
     gateway = Gateway(state=state, deadlines=deadlines, suspect=suspect)
     feed = Feed(gateway, state, worker)
-    runner = web.ServerRunner(Server(gateway.respond, head_deadline=deadlines.head), shutdown_timeout=STOP_WITHIN)
-    await runner.setup()
     async with asyncio.TaskGroup() as tasks:
         dialling = tasks.create_task(feed.run())
-        await web.SockSite(runner, listener, backlog=BACKLOG).start()
-        await stop.wait()
-        await runner.cleanup()
+        async with lane(gateway, listener):
+            await stop.wait()
         dialling.cancel()
     gateway.pool.close()
 

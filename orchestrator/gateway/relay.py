@@ -15,7 +15,7 @@ from orchestrator.gateway.upstream import Died, Head
 # An answer up to this is read whole before the client sees any of it: its failure is then an honest status.
 WHOLE = 64 * 1024
 
-_OWN = frozenset(
+OWN = frozenset(
     {
         *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer"),
         *("transfer-encoding", "upgrade", "content-length", "date", "server", "x-request-id"),
@@ -38,15 +38,15 @@ async def relay(
         bare = web.Response(status=answer.head.status)
         _copy(answer.head, bare, headers)
         return bare
-    length = _length(answer.head)
-    if length is not None and length <= WHOLE and not answer.streams:
+    length = answer.head.length
+    if length is not None and length <= WHOLE and not answer.head.streams:
         body = await answer.whole()
         short = web.Response(status=answer.head.status, body=body)
         _copy(answer.head, short, headers)
         return short
     response = web.StreamResponse(status=answer.head.status)
     _copy(answer.head, response, headers)
-    if answer.streams:
+    if answer.head.streams:
         response.headers.setdefault(hdrs.CACHE_CONTROL, "no-cache")
         response.headers.setdefault("X-Accel-Buffering", "no")
     if length is not None:
@@ -77,14 +77,10 @@ def abort(request: web.BaseRequest) -> None:
 
 
 def _copy(head: Head, response: web.StreamResponse, headers: dict[str, str]) -> None:
-    named = {token.strip().lower() for token in (head.get("connection") or "").split(",")}
-    for name, value in head.headers:
-        if name not in _OWN and name not in named and not name.startswith("x-sandbox-"):
-            response.headers.add(name.title(), value)
+    named = {token.strip().lower() for token in (head.get(b"connection") or "").split(",")}
+    for raw, value in head.headers:
+        name = raw.decode("latin-1").lower()
+        if name not in OWN and name not in named and not name.startswith("x-sandbox-"):
+            response.headers.add(name.title(), value.decode("latin-1"))
     response.headers.update(headers)
     response.headers[hdrs.SERVER] = SERVER
-
-
-def _length(head: Head) -> int | None:
-    value = head.get("content-length")
-    return int(value) if value is not None and value.isdecimal() else None

@@ -7,13 +7,12 @@ each request has exactly one owner; a route is replaced in one step, and request
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.errors import near
 from orchestrator.gateway.envelope import Refusal
+from orchestrator.gateway.upstream import Connection
 from orchestrator.ports import Route, Upstream
 
 # States in which waiting is pointless: nothing will change without a person.
@@ -22,22 +21,47 @@ _SETTLED = frozenset({"failed", "stopped"})
 MAX_HELD = 1000
 
 
-@dataclass(slots=True, eq=False)
+class Replica:
+    """One worker that has a route, or had one and still has requests. outstanding: claims that are not released.
+
+    idle: the pool's connections to it that wait for their next exchange. serving: whether a route has it.
+    """
+
+    __slots__ = ("idle", "outstanding", "serving", "upstream")
+
+    def __init__(self, upstream: Upstream) -> None:
+        self.upstream = upstream
+        self.outstanding = 0
+        self.serving = True
+        self.idle: list[Connection] = []
+
+
+class Active:
+    """What a model's requests are claimed from until its next route: the route, its replicas, the answers' headers."""
+
+    __slots__ = ("headers", "lines", "model", "replicas", "route")
+
+    def __init__(self, model: str, route: Route, replicas: tuple[Replica, ...]) -> None:
+        self.model = model
+        self.route = route
+        self.replicas = replicas
+        # What every answer of these workers carries.
+        self.headers = {
+            "X-Sandbox-Model": model,
+            "X-Sandbox-Generation": str(route.generation),
+            "X-Sandbox-Content": (route.content or "")[:12],
+        }
+        self.lines = "".join(f"{name}: {value}\r\n" for name, value in self.headers.items()).encode()
+
+
 class Claim:
     """One request's owner: a worker of one generation, counted until `Routes.release`."""
 
-    model: str
-    route: Route
-    upstream: Upstream
+    __slots__ = ("active", "replica")
 
-    @property
-    def headers(self) -> dict[str, str]:
-        """What every answer of this worker carries."""
-        return {
-            "X-Sandbox-Model": self.model,
-            "X-Sandbox-Generation": str(self.route.generation),
-            "X-Sandbox-Content": (self.route.content or "")[:12],
-        }
+    def __init__(self, active: Active, replica: Replica) -> None:
+        self.active = active
+        self.replica = replica
 
 
 class Routes:
@@ -45,13 +69,12 @@ class Routes:
 
     def __init__(self) -> None:
         self._routes: dict[str, Route] = {}
-        self._outstanding: Counter[Upstream] = Counter()
-        self._in_flight: Counter[tuple[str, int | None]] = Counter()
+        self._active: dict[str, Active] = {}
+        self._replicas: dict[Upstream, Replica] = {}
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}
-        self._serving: set[Upstream] = set()
         self.synced = asyncio.Event()
 
-    def __contains__(self, model: str) -> bool:
+    def __contains__(self, model: object) -> bool:
         return model in self._routes
 
     @property
@@ -66,59 +89,64 @@ class Routes:
         except KeyError:
             raise self._unknown(model) from None
 
-    def serves(self, upstream: Upstream) -> bool:
-        """Whether some model's route has this worker."""
-        return upstream in self._serving
-
-    def replace(self, routes: Mapping[str, Route]) -> set[Upstream]:
-        """Take a whole new table (`sync`); returns the upstreams that left."""
-        left: set[Upstream] = set()
+    def replace(self, routes: Mapping[str, Route]) -> list[Replica]:
+        """Take a whole new table (`sync`); returns the replicas that left."""
+        left: list[Replica] = []
         for model in [*self._routes, *routes]:
-            left |= self.apply(model, routes.get(model))
+            left += self.apply(model, routes.get(model))
         self.synced.set()
         # Once more in the table's own order: clients list the models as sandbox.yaml does.
         self._routes = dict(routes)
         return left
 
-    def apply(self, model: str, route: Route | None) -> set[Upstream]:
-        """Replace one model's route (None removes it) and wake who waits for it; returns the upstreams that left."""
-        before = self._routes.get(model)
+    def apply(self, model: str, route: Route | None) -> list[Replica]:
+        """Replace one model's route (None removes it) and wake who waits for it; returns the replicas that left."""
+        before = self._active.get(model)
         if route is None:
             self._routes.pop(model, None)
+            self._active.pop(model, None)
         else:
             self._routes[model] = route
+            self._active[model] = Active(model, route, tuple(map(self._replica, route.upstreams)))
         for waiter in self._waiters.pop(model, ()):
             if not waiter.done():
                 waiter.set_result(None)
         now = set(route.upstreams if route else ())
-        left = set(before.upstreams if before else ()) - now
-        self._serving = (self._serving - left) | now
+        left = [replica for replica in (before.replicas if before else ()) if replica.upstream not in now]
+        for replica in left:
+            replica.serving = False
+            self._replicas.pop(replica.upstream, None)
         return left
 
-    def claim(self, model: str, *, avoid: Collection[Upstream] = ()) -> Claim | None:
+    def _replica(self, upstream: Upstream) -> Replica:
+        """The same worker under a new route keeps its count and its connections."""
+        replica = self._replicas.get(upstream)
+        if replica is None:
+            replica = self._replicas[upstream] = Replica(upstream)
+        return replica
+
+    def claim(self, model: str, *, avoid: Collection[Replica] = ()) -> Claim | None:
         """The least busy worker of the active generation, counted from now; None where the request must wait.
 
         avoid: workers that this request just failed to reach. Raises Refusal(MODEL_NOT_FOUND | MODEL_NOT_LOADED).
         """
-        route = self.route(model)
-        candidates = [upstream for upstream in route.upstreams if upstream not in avoid]
-        if not candidates:
-            if not route.upstreams and route.state in _SETTLED:
-                raise not_loaded(model, route)
+        active = self._active.get(model)
+        if active is None:
+            raise self._unknown(model)
+        least: Replica | None = None
+        for replica in active.replicas:
+            if (least is None or replica.outstanding < least.outstanding) and replica not in avoid:
+                least = replica
+        if least is None:
+            if not active.replicas and active.route.state in _SETTLED:
+                raise not_loaded(model, active.route)
             return None
-        upstream = min(candidates, key=self._outstanding.__getitem__)
-        self._outstanding[upstream] += 1
-        self._in_flight[model, route.generation] += 1
-        return Claim(model, route, upstream)
+        least.outstanding += 1
+        return Claim(active, least)
 
     def release(self, claim: Claim) -> None:
         """The request is over, however it ended."""
-        _decrement(self._outstanding, claim.upstream)
-        _decrement(self._in_flight, (claim.model, claim.route.generation))
-
-    def in_flight(self, model: str, generation: int | None) -> int:
-        """Claimed requests of this generation that are not over."""
-        return self._in_flight[model, generation]
+        claim.replica.outstanding -= 1
 
     async def changed(self, model: str, within: float) -> bool:
         """Wait until this model's route was replaced; False where `within` seconds passed.
@@ -154,9 +182,3 @@ def not_loaded(model: str, route: Route) -> Refusal:
     details: dict[str, Any] = {"state": route.state, "reason": route.reason, "error": route.error}
     why = f": {route.reason}" if route.reason else ""
     return Refusal("MODEL_NOT_LOADED", f"model {model!r} is {route.state}{why}", details, retry_after=1)
-
-
-def _decrement(counts: Counter[Any], key: Any) -> None:
-    counts[key] -= 1
-    if counts[key] <= 0:
-        del counts[key]

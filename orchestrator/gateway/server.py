@@ -29,7 +29,7 @@ class Server(web.Server):
         super().__init__(respond, handler_cancellation=True)
         self.head_deadline = head_deadline
 
-    def __call__(self) -> RequestHandler:
+    def __call__(self) -> Client:
         return Client(self, asyncio.get_running_loop())
 
 
@@ -50,6 +50,8 @@ class Client(RequestHandler):
         self._head_deadline = server.head_deadline
         self._head_timer: asyncio.TimerHandle | None = None
         self._last_body: StreamReader | None = None
+        # Told when an answer was written after which the connection can be used again.
+        self.answered: Callable[[], None] | None = None
 
     def data_received(self, data: bytes) -> None:
         between = self._last_body is None or self._last_body.is_eof()
@@ -61,6 +63,14 @@ class Client(RequestHandler):
         elif data and between and self._head_timer is None:
             # No body is open and these bytes made no request: a head has begun.
             self._head_timer = self._loop.call_later(self._head_deadline, self._late)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        response, left = await super().finish_response(request, resp, start_time)
+        if self.answered is not None and response.keep_alive and not left:
+            self._loop.call_soon(self.answered)
+        return response, left
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_timer()
@@ -125,7 +135,7 @@ def require_head(request: web.BaseRequest) -> None:
         raise Refusal("INVALID_REQUEST", "a request has a Content-Length or a Transfer-Encoding, not both", close=True)
     if codings and (len(codings) > 1 or codings[0].strip().lower() != "chunked" or request.version < (1, 1)):
         raise Refusal("INVALID_REQUEST", "the only transfer coding is chunked, in HTTP/1.1", close=True)
-    if not request.raw_path.startswith("/"):
+    if not request.raw_path.startswith("/") or "#" in request.raw_path:
         raise Refusal("INVALID_REQUEST", "the request target must be a path", close=True)
     coding = headers.get(hdrs.CONTENT_ENCODING, "identity")
     if coding.strip().lower() != "identity":

@@ -13,10 +13,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 import httptools
 
@@ -39,16 +37,29 @@ class Died(Exception):  # noqa: N818 (a fact about the exchange)
         self.why = why
 
 
-@dataclass(frozen=True, slots=True)
 class Head:
-    """Status and headers of an answer, names in lower case. length: None where the body is chunked."""
+    """Status and headers of an answer, as the worker wrote them. length: None where the body is chunked or unbounded.
 
-    status: int
-    headers: tuple[Header, ...]
+    streams: it is an event stream, each piece of which is for the client at once.
+    """
 
-    def get(self, name: str) -> str | None:
+    __slots__ = ("headers", "length", "status", "streams")
+
+    def __init__(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self.status = status
+        self.headers = headers
+        self.length: int | None = None
+        self.streams = False
+        for name, value in headers:
+            match name.lower():
+                case b"content-length" if value.isdigit():
+                    self.length = int(value)
+                case b"content-type":
+                    self.streams = value.startswith(b"text/event-stream")
+
+    def get(self, name: bytes) -> str | None:
         """The first header of this name (lower case)."""
-        return next((value for key, value in self.headers if key == name), None)
+        return next((value.decode("latin-1") for key, value in self.headers if key.lower() == name), None)
 
 
 def request_head(method: str, path: str, headers: Iterable[Header]) -> bytes:
@@ -57,31 +68,48 @@ def request_head(method: str, path: str, headers: Iterable[Header]) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape")
 
 
+class Reader(Protocol):
+    """Who asked. Both are called in the event loop's step in which it happened, and must not raise."""
+
+    def news(self) -> None:
+        """More of the answer has come, its end has, or the exchange failed: look at the connection."""
+
+    def writable(self, now: bool) -> None:
+        """Whether the worker takes more of the request's body."""
+
+
 class Connection(asyncio.Protocol):
-    """One connection to one worker. Used by one exchange at a time: send, (write…), head, read… until b""."""
+    """One connection to one worker. Used by one exchange at a time: send, (write…), then `news` and `take` to the end.
+
+    head: the answer's, once it has come. complete: the whole answer has come (it may not be taken yet).
+    failure: Died or NeverStarted, where the exchange ended otherwise.
+    """
+
+    __slots__ = (
+        *("_busy", "_chunks", "_head_bytes", "_headers", "_lost", "_parser", "_paused", "_reader", "_size", "_sock"),
+        *("_transport", "_usable", "_writable", "complete", "failure", "head"),
+    )
 
     def __init__(self, sock: socket.socket, lost: Callable[[Connection], None]) -> None:
         self._sock = sock
         self._lost = lost
-        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
+        self._reader: Reader | None = None
         self._busy = False
         self._usable = True
-        self._writable = asyncio.Event()
-        self._writable.set()
+        self._writable = True
+        self._paused = False
+        self._chunks: list[bytes] = []
+        self._size = 0
         self._begin()
 
     def _begin(self) -> None:
-        self._headers: list[Header] = []
-        self._head: Head | None = None
-        self._chunks: deque[bytes] = deque()
-        self._size = 0
+        self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
-        self._complete = False
-        self._paused = False
-        self._failure: Exception | None = None
-        self._reader: asyncio.Future[None] | None = None
+        self.head: Head | None = None
+        self.complete = False
+        self.failure: Exception | None = None
 
     @property
     def reusable(self) -> bool:
@@ -89,9 +117,10 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         return self._usable and not self._busy and transport is not None and not transport.is_closing()
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes, reader: Reader) -> None:
         """Begin an exchange with its head and what is at hand of its body. Raises NeverStarted."""
-        if not self.reusable or self._transport is None:
+        transport = self._transport
+        if not self._usable or self._busy or transport is None or transport.is_closing():
             raise NeverStarted("the connection was closed")
         self._begin()
         self._busy = True
@@ -102,36 +131,23 @@ class Connection(asyncio.Protocol):
         except ConnectionError as error:
             self.abort()
             raise NeverStarted("the worker was gone") from error
+        self._reader = reader
         if taken < len(data):
-            self._transport.write(data[taken:])
+            transport.write(data[taken:])
 
-    async def write(self, data: bytes) -> None:
-        """More of the request's body; waits while the worker does not read. Raises Died, NeverStarted."""
-        if self._failure is not None:
-            raise self._failure
-        if self._transport is None:
-            raise Died("the connection was closed")
-        self._transport.write(data)
-        await self._writable.wait()
+    def write(self, data: bytes) -> bool:
+        """More of the request's body; False where the worker does not read: wait for `writable`."""
+        if self._transport is not None:
+            self._transport.write(data)
+        return self._writable
 
-    async def head(self) -> Head:
-        """The answer's status and headers. Raises Died, NeverStarted."""
-        while self._head is None:
-            if self._failure is not None:
-                raise self._failure
-            await self._news()
-        return self._head
-
-    async def read(self) -> bytes:
-        """What has come of the answer's body, b"" at its end. Raises Died where it was cut."""
-        while not self._chunks:
-            if self._complete:
-                return b""
-            if self._failure is not None:
-                raise self._failure
-            await self._news()
-        data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._chunks.clear()
+    def take(self) -> bytes:
+        """What has come of the answer's body and was not taken yet."""
+        chunks = self._chunks
+        if not chunks:
+            return b""
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
         self._size = 0
         if self._paused and self._transport is not None:
             self._paused = False
@@ -139,16 +155,18 @@ class Connection(asyncio.Protocol):
         return data
 
     @property
-    def complete(self) -> bool:
-        """The whole answer has come (it may not be read yet)."""
-        return self._complete
+    def drained(self) -> bool:
+        """The whole answer has come and was taken."""
+        return self.complete and not self._chunks
 
     def finish(self) -> bool:
         """End the exchange; True where the connection can carry another."""
-        in_order = self._complete and not self._chunks and self._writable.is_set() and not self._paused
-        if in_order and self._usable and self._transport is not None and not self._transport.get_write_buffer_size():
+        self._reader = None
+        transport = self._transport
+        in_order = self._usable and self.complete and not self._chunks and self._writable and not self._paused
+        if in_order and transport is not None and not transport.get_write_buffer_size():
             self._busy = False
-            return self.reusable
+            return not transport.is_closing()
         self.abort()
         return False
 
@@ -157,8 +175,9 @@ class Connection(asyncio.Protocol):
         self._usable = False
 
     def abort(self) -> None:
-        """Close at once: to the worker it means that the client left."""
+        """Close at once: to the worker it means that the client left. Nobody is told."""
         self._usable = False
+        self._reader = None
         if self._transport is not None:
             self._transport.abort()
 
@@ -168,66 +187,69 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        if not self._busy or self._complete:
+        if not self._busy or self.complete:
             self.abort()  # nobody asked for this, and nobody shall get it
             return
-        if self._head is None:
+        if self.head is None:
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(Died(f"the worker's answer is not HTTP: {error}"))
             return
-        if self._head is None and self._head_bytes > MAX_HEAD:
+        if self.head is None and self._head_bytes > MAX_HEAD:
             self._fail(Died("the worker's answer has no end of its head"))
-        self._wake()
-
-    def eof_received(self) -> None:
-        return None
+        elif self._reader is not None:
+            self._reader.news()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._usable = False
         self._transport = None
-        self._writable.set()
-        if self._failure is None and not self._complete:
-            untouched = self._head is None and self._head_bytes == 0
+        if self.failure is None and not self.complete:
+            untouched = self.head is None and self._head_bytes == 0
             if isinstance(exc, ConnectionResetError) and untouched and sys.platform == "linux":
-                self._failure = NeverStarted("the worker closed before it read the request")
+                self.failure = NeverStarted("the worker closed before it read the request")
             else:
-                self._failure = Died(
+                self.failure = Died(
                     "the worker died before it answered" if untouched else "the worker's answer was cut"
                 )
-        self._wake()
         self._lost(self)
+        if self._reader is not None:
+            self._reader.writable(True)
+        if self._reader is not None:
+            self._reader.news()
 
     def pause_writing(self) -> None:
-        self._writable.clear()
+        self._writable = False
+        if self._reader is not None:
+            self._reader.writable(False)
 
     def resume_writing(self) -> None:
-        self._writable.set()
+        self._writable = True
+        if self._reader is not None:
+            self._reader.writable(True)
 
     # httptools
 
     def on_message_begin(self) -> None:
-        if self._complete:  # a second answer in the same bytes: nobody asked for it
+        if self.complete:  # a second answer in the same bytes: nobody asked for it
             self._usable = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._complete:
-            return
-        self._headers.append((name.decode("latin-1").lower(), value.decode("latin-1")))
+        if not self.complete:
+            self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        if self._complete:
+        if self.complete:
             return
         status = self._parser.get_status_code()
         if status < 200:  # an interim answer says nothing
             self._headers.clear()
         else:
-            self._head = Head(status, tuple(self._headers))
+            self.head = Head(status, self._headers)
 
     def on_body(self, body: bytes) -> None:
-        if self._complete:
+        if self.complete:
             return
         self._chunks.append(body)
         self._size += len(body)
@@ -236,23 +258,13 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def on_message_complete(self) -> None:
-        if self._head is not None:
-            self._complete = True
+        if self.head is not None:
+            self.complete = True
             self._usable = self._usable and self._parser.should_keep_alive()
 
-    async def _news(self) -> None:
-        """Wait for data or the connection's end. One reader at a time."""
-        self._reader = self._loop.create_future()
-        try:
-            await self._reader
-        finally:
-            self._reader = None
-
-    def _wake(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
-
     def _fail(self, failure: Exception) -> None:
-        self._failure = failure
+        reader = self._reader
+        self.failure = failure
         self.abort()
-        self._wake()
+        if reader is not None:
+            reader.news()

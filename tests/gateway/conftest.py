@@ -45,14 +45,26 @@ def deadlines() -> Deadlines:
     return Deadlines()
 
 
+def pytest_generate_tests(metafunc):
+    """A module with LANES runs each of its tests that reach a gateway through each of them."""
+    lanes = getattr(metafunc.module, "LANES", None)
+    if lanes and "lane" in metafunc.fixturenames:
+        metafunc.parametrize("lane", lanes, ids=lambda lane: lane.__name__)
+
+
 @pytest.fixture
-async def port(state: str, deadlines: Deadlines) -> AsyncIterator[int]:
+def lane() -> process.Lane:
+    return process.fast
+
+
+@pytest.fixture
+async def port(state: str, deadlines: Deadlines, lane: process.Lane) -> AsyncIterator[int]:
     """A running gateway's port."""
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
     stop = asyncio.Event()
     number = listener.getsockname()[1]
-    task = asyncio.create_task(process.serve(listener, state, 0, stop, deadlines))
+    task = asyncio.create_task(process.serve(listener, state, 0, stop, deadlines=deadlines, lane=lane))
     yield number
     stop.set()
     await asyncio.wait_for(task, 60)

@@ -6,12 +6,33 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from aiohttp import web
+
+from orchestrator.gateway import process
+from orchestrator.gateway.general import Gateway
+from orchestrator.gateway.server import Server
+
 DEADLINE = 20.0
+
+
+@contextlib.asynccontextmanager
+async def general(gateway: Gateway, listener: socket.socket) -> AsyncIterator[None]:
+    """aiohttp's lane alone on the listener, without the fast lane before it."""
+    runner = web.ServerRunner(Server(gateway.respond, head_deadline=gateway.deadlines.head), shutdown_timeout=30)
+    await runner.setup()
+    await web.SockSite(runner, listener).start()
+    yield
+    await runner.cleanup()
+
+
+# For a module whose tests both lanes must pass alike: `LANES = BOTH`.
+BOTH = (process.fast, general)
 
 
 @dataclass

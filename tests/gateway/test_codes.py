@@ -7,10 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
-from gateway_world import Client, ask, route
+from gateway_world import BOTH, Client, ask, route
 
 from orchestrator.gateway import envelope, paths
 from orchestrator.gateway.metrics import Recorder
+
+LANES = BOTH
 
 OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 

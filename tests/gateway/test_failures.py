@@ -7,7 +7,9 @@ import os
 import socket
 
 import pytest
-from gateway_world import Client, ask, route, says, until
+from gateway_world import BOTH, Client, ask, route, says, until
+
+LANES = BOTH
 
 PREDICT = ("POST", "/models/hello/predict")
 

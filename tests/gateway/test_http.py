@@ -7,7 +7,9 @@ import shutil
 import socket
 
 import pytest
-from gateway_world import Client, ask, raw, route, until
+from gateway_world import BOTH, Client, ask, raw, route, until
+
+LANES = BOTH
 
 POST = b"POST /models/hello/predict HTTP/1.1\r\n"
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from gateway_world import ask, raw, route
+from gateway_world import BOTH, ask, raw, route
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.gateway import policy
 from orchestrator.gateway.envelope import Refusal
 from orchestrator.gateway.policy import Policy, RateLimit, client_key
+
+LANES = BOTH
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway_world import Client, Control, ask, route, says, until
+from gateway_world import BOTH, Client, Control, ask, route, says, until
+
+LANES = BOTH
 
 
 async def test_a_request_claimed_before_a_swap_is_answered_by_its_generation_and_one_after_by_the_new(

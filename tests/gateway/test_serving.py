@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 
-from gateway_world import Client, ask, route, says, until
+from gateway_world import BOTH, Client, ask, route, says, until
+
+LANES = BOTH
 
 
 async def test_a_call_is_answered_by_the_model_and_says_by_which_generation(port, control, workers):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from gateway_world import Client, route, until
+from gateway_world import BOTH, Client, route, until
+
+LANES = BOTH
 
 CHAT = ("POST", "/v1/chat/completions", b'{"model": "hello", "stream": true}')
 

@@ -1,0 +1,59 @@
+"""What a request's head is worth once it was read and judged: where it goes, and the head that the worker gets.
+
+It depends on the head's bytes and the policy alone, so a connection keeps it for the next request with the same head.
+"""
+
+from __future__ import annotations
+
+from orchestrator.gateway import envelope
+from orchestrator.gateway.admission import Admission, Asked
+from orchestrator.gateway.heads import Head
+from orchestrator.gateway.paths import Endpoint, Kind
+from orchestrator.gateway.policy import Policy
+
+# Heads longer than this are read anew each time: what idle connections keep stays small.
+MAX_KEPT = 2048
+
+
+class Ticket:
+    """endpoint: None where the request is for the general lane. request_id: the client's own, if it has one."""
+
+    __slots__ = ("_before", "endpoint", "head", "model", "policy", "raw", "request_id")
+
+    def __init__(self, raw: bytes, head: Head, policy: Policy, endpoint: Endpoint | None, model: str) -> None:
+        self.raw = raw
+        self.head = head
+        self.policy = policy
+        self.endpoint = endpoint
+        self.model = model
+        offered = head.fields.get("x-request-id")
+        self.request_id = offered if offered is not None and envelope.is_request_id(offered) else None
+        self._before = _before(head, endpoint) if endpoint is not None else b""
+
+    def request(self, request_id: str, body: bytes) -> bytes:
+        """The worker's request: its head, and what is at hand of its body."""
+        return self._before % request_id.encode() + body
+
+
+def issue(raw: bytes, head: Head, admission: Admission) -> Ticket:
+    """Judge a head. Raises Refusal."""
+    policy = admission.policy
+    if head.unusual:
+        return Ticket(raw, head, policy, None, "")
+    fields = head.fields
+    asked = Asked(head.method, head.target, fields.get("host", ""), fields.get("origin"))
+    endpoint, model = admission.judge(asked)
+    if endpoint.kind not in (Kind.WORKER, Kind.WORKER_BY_BODY) or (head.method != "POST" and head.length):
+        return Ticket(raw, head, policy, None, "")
+    return Ticket(raw, head, policy, endpoint, model)
+
+
+def _before(head: Head, endpoint: Endpoint) -> bytes:
+    """The worker's head with a place for the request id."""
+    passed = [name for name in ("content-type", "accept") if name in head.fields]
+    lines = [f"{head.method} {endpoint.upstream} HTTP/1.1", "Host: worker"]
+    lines += [f"{name.title()}: {head.fields[name]}" for name in passed]
+    if head.method == "POST":
+        lines.append(f"Content-Length: {head.length}")
+    text = "\r\n".join(lines).replace("%", "%%")
+    return f"{text}\r\nX-Request-ID: %b\r\n\r\n".encode("latin-1")

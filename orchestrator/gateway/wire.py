@@ -1,0 +1,85 @@
+"""The bytes of the fast lane's answers: status lines, fields, the clock of Date. It decides and sends nothing."""
+
+from __future__ import annotations
+
+import http
+import time
+from collections.abc import Mapping
+from email.utils import formatdate
+
+from orchestrator.gateway import envelope, paths
+from orchestrator.gateway.envelope import Refusal
+from orchestrator.gateway.relay import OWN
+from orchestrator.gateway.server import SERVER
+from orchestrator.gateway.upstream import Head
+
+# Statuses whose answers have no body, whatever their fields say.
+BODYLESS = frozenset((204, 304))
+
+_STATUS = {each.value: f"HTTP/1.1 {each.value} {each.phrase}\r\n".encode() for each in http.HTTPStatus}
+_SERVER = f"Server: {SERVER}\r\n"
+_OWN = frozenset(name.encode() for name in OWN)
+_CLOSE = b"Connection: close\r\n"
+
+
+class _Common:
+    """Server and Date, which every answer has; written once per second."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._lines = b""
+
+    def lines(self) -> bytes:
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._lines = f"{_SERVER}Date: {formatdate(second, usegmt=True)}\r\n".encode()
+        return self._lines
+
+
+_common = _Common().lines
+
+
+def opening(head: Head, marks: bytes, request_id: str, extra: Mapping[str, str], keep: bool) -> bytes:
+    """A worker's answer up to its framing: its fields that may pass, then ours.
+
+    marks: the lines that say which generation answered. extra: more fields of ours, before the worker's of that name.
+    """
+    dropped = _OWN
+    named = head.get(b"connection")
+    if named is not None:
+        dropped |= {token.strip().lower().encode("latin-1") for token in named.split(",")}
+    if extra:
+        dropped |= {name.lower().encode() for name in extra}
+    lines = [_STATUS.get(head.status) or b"HTTP/1.1 %d \r\n" % head.status]
+    for name, value in head.headers:
+        lower = name.lower()
+        if lower not in dropped and not lower.startswith(b"x-sandbox-"):
+            lines.append(b"%b: %b\r\n" % (name, value))
+    lines += (marks, b"X-Request-ID: %b\r\n" % request_id.encode(), _common())
+    if extra:
+        lines.append(_fields(extra))
+    if not keep:
+        lines.append(_CLOSE)
+    return b"".join(lines)
+
+
+def streaming(head: Head) -> bytes:
+    """What an event stream needs, so that nobody between here and the client keeps it back."""
+    named = {name.lower() for name, _ in head.headers}
+    caching = b"" if b"cache-control" in named else b"Cache-Control: no-cache\r\n"
+    return caching + (b"" if b"x-accel-buffering" in named else b"X-Accel-Buffering: no\r\n")
+
+
+def refusal(refused: Refusal, request_id: str, target: str, extra: Mapping[str, str], keep: bool) -> bytes:
+    """An answer of the gateway's own, in the form that the path speaks."""
+    openai = paths.is_openai(target)
+    body = envelope.openai_failure(refused) if openai else envelope.failure(refused, request_id)
+    framing = b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
+    fields = _fields({"X-Request-ID": request_id, **extra, **refused.headers})
+    return b"%b%b%b%b%b\r\n%b" % (_STATUS[refused.status], fields, _common(), framing, b"" if keep else _CLOSE, body)
+
+
+def _fields(headers: Mapping[str, str]) -> bytes:
+    """The values are ours, or come from a head that was read: they hold no line breaks."""
+    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode("latin-1", "replace")
