@@ -90,6 +90,11 @@ class SandboxError(Exception):
         """The process exit code this error leads to."""
         return REFERENCES[self.reference].exit_code
 
+    @property
+    def with_hint(self) -> str:
+        """In one line: what is wrong and, in brackets, what to do."""
+        return f"{self} ({self.hint})" if self.hint else str(self)
+
     def __str__(self) -> str:
         where = f"{self.at}: " if self.at else ""
         return f"{where}{self.message}"

@@ -42,14 +42,15 @@ class FakeTraffic:
 class FakeAgent:
     """An agent without processes. The first line of a tree's main.py steers it:
 
-    `# syntax` and `# import` fail with that error, `# hang` never becomes ready, everything else is ready at once.
-    how: the way that it has workers, "fork" or "spawn".
+    `# syntax` and `# import` fail with that error, `# load` fails in its load(), `# hang` never becomes ready, all else
+    is ready at once. how: the way that it has workers, "fork" or "spawn". takes: bytes that each generation takes.
     """
 
     def __init__(self, place: ReplicaPlace, on_exit: Callable[[], None]) -> None:
         self.place = place
         self._on_exit = on_exit
         self.how = "fork"
+        self.takes = 0
         self.workers: dict[int, dict[str, Any]] = {}
         self.active: int | None = None
         self.received: list[dict[str, Any]] = []
@@ -104,6 +105,10 @@ class FakeAgent:
                 self.tell({"type": "state", "version": 1, "pid": 1, "workers": listed, "active": self.active})
             case "load":
                 self._load(message)
+            case "proceed":
+                self._go_on(message["generation"], message["attempt"])
+            case "usage":
+                self.tell({"type": "usage", "workers": [], "memory": self.takes * len(self.workers)})
             case "activate":
                 self.active = message["generation"]
                 self.tell({"type": "activated", "generation": self.active})
@@ -121,15 +126,29 @@ class FakeAgent:
         with open(os.path.join(self.place.generations, message["tree"], "main.py"), encoding="utf-8") as file:
             first = file.readline().strip()
         self.workers[attempt] = {"generation": number, "state": "loading", "socket": socket, "pid": 1000 + attempt}
+        self.workers[attempt]["first"] = first
         if first in {"# syntax", "# import"}:
-            kind = "SyntaxError" if first == "# syntax" else "ImportError"
-            del self.workers[attempt]
-            error = {"type": kind, "message": "as asked", "file": "main.py", "line": 1, "traceback": ""}
-            self.tell({"type": "failed", "generation": number, "attempt": attempt, "phase": "import", "error": error})
-        elif first != "# hang":
-            self.workers[attempt]["state"] = "ready"
-            ready = {"type": "ready", "generation": number, "attempt": attempt, "socket": socket, "pid": 1000 + attempt}
+            self._fail(number, attempt, "import", "SyntaxError" if first == "# syntax" else "ImportError")
+        elif message.get("pause"):
+            self.workers[attempt]["state"] = "paused"
+            self.tell({"type": "paused", "generation": number, "attempt": attempt})
+        else:
+            self._go_on(number, attempt)
+
+    def _go_on(self, number: int, attempt: int) -> None:
+        worker = self.workers[attempt]
+        if worker["first"] == "# load":
+            self._fail(number, attempt, "load", "ValueError")
+        elif worker["first"] != "# hang":
+            worker["state"] = "ready"
+            ready = {"type": "ready", "generation": number, "attempt": attempt, "peak": {"load": self.takes}}
+            ready |= {"socket": worker["socket"], "pid": worker["pid"]}
             self.tell({**ready, "phases": {self.how: 0.001}, "imports": [], "info": {}})
+
+    def _fail(self, number: int, attempt: int, phase: str, kind: str) -> None:
+        del self.workers[attempt]
+        error = {"type": kind, "message": "as asked", "file": "main.py", "line": 1, "traceback": ""}
+        self.tell({"type": "failed", "generation": number, "attempt": attempt, "phase": phase, "error": error})
 
     def _gone(self, attempt: int, cause: str) -> None:
         worker = self.workers.pop(attempt, None)

@@ -240,7 +240,8 @@ class Agent:
             used = None if attempt.pid is None else proc.usage(attempt.pid)
             if used is not None:
                 workers.append({"pid": attempt.pid, "generation": attempt.key[0], **used})
-        self._report({"type": "usage", "workers": workers})
+        memory = proc.memory(isolation.oom_file(self._config["isolation"]))
+        self._report({"type": "usage", "workers": workers, "memory": memory})
 
     def _named(self, order: wire.Message) -> Optional[Attempt]:
         """The attempt that an order means. One that is gone is said to be: control must not wait for it."""

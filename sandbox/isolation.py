@@ -89,9 +89,15 @@ def enter(instructions: Optional[Mapping[str, Any]]) -> List[str]:
     return sentences
 
 
+def oom_file(instructions: Optional[Mapping[str, Any]]) -> Optional[str]:
+    """The file of this replica's own cgroup that counts kills for lack of memory; None where it has none."""
+    path = (instructions or {}).get("oom")
+    return str(path) if path else None
+
+
 def oom_kills(instructions: Optional[Mapping[str, Any]]) -> Optional[int]:
     """How many processes of this replica the kernel killed for lack of memory; None where it does not tell."""
-    path = (instructions or {}).get("oom")
+    path = oom_file(instructions)
     if not path:
         return None
     try:

@@ -74,6 +74,30 @@ def anonymous(pid: int) -> Optional[int]:
         return None
 
 
+def memory(oom_file: Optional[str]) -> Optional[int]:
+    """Bytes charged to a replica's cgroup, less file pages that can be dropped; None where it has none of its own.
+
+    oom_file: a file of that cgroup (isolation.py). A container has one, and sees it as the root.
+    """
+    folders = [os.path.dirname(oom_file)] if oom_file else []
+    if os.getpid() == 1:
+        folders += ["/sys/fs/cgroup", "/sys/fs/cgroup/memory"]
+    for folder in folders:
+        for charged, droppable in (
+            ("memory.current", "inactive_file"),
+            ("memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            try:
+                with open(f"{folder}/{charged}") as file:
+                    used = int(file.read())
+                with open(f"{folder}/memory.stat") as file:
+                    stat = dict(line.split(None, 1) for line in file if " " in line)
+            except (OSError, ValueError):
+                continue
+            return max(0, used - int(stat.get(droppable, "0")))
+    return None
+
+
 def oom_kills() -> int:
     """Processes that the kernel killed for memory in this process's cgroup so far; 0 where it cannot be known."""
     for path in _oom_files():

@@ -11,7 +11,22 @@ from orchestrator.ports import Usage
 
 BOUNDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 PHASES = (
-    *("detect", "snapshot", "build", "start", "check", "fork", "spawn", "import", "load", "warmup", "ready", "swap"),
+    *(
+        "detect",
+        "snapshot",
+        "build",
+        "start",
+        "check",
+        "fork",
+        "spawn",
+        "import",
+        "load",
+        "warmup",
+        "ready",
+        "held",
+        "held",
+        "swap",
+    ),
     *("drain", "total"),
 )
 

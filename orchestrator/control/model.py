@@ -15,10 +15,13 @@ from dataclasses import replace
 from orchestrator import sockets
 from orchestrator.control.executor import Executor
 from orchestrator.control.generations import Generations
+from orchestrator.control.launcher import Launcher
+from orchestrator.control.memory import Memory
 from orchestrator.control.replica import Replica
 from orchestrator.control.reports import Reports
 from orchestrator.control.source import Source
 from orchestrator.control.state import Edit, ModelState
+from orchestrator.control.tasks import Tasks
 from orchestrator.control.trees import TreesInUse
 from orchestrator.control.world import World
 from orchestrator.errors import SandboxError
@@ -49,7 +52,10 @@ class Model:
         self._changed = asyncio.Condition()
         self.source = Source(self.state, world, generations, self.wake)
         self.reports = Reports(self.state, world, self.source.lookup, self.wake)
-        self._executor = Executor(self.state, world, self.reports, self.wake)
+        self._tasks = Tasks(name, world.journal, self.wake)
+        self._launcher = Launcher(self.state, world, self.reports, self._tasks)
+        self._executor = Executor(self.state, world, self.reports, self._launcher, self._tasks)
+        self.memory = Memory(self.state, world)
         self._task: asyncio.Task[None] | None = None
         self._unwished = False  # adopted with a wish that its replicas were made to meet
 
@@ -107,10 +113,11 @@ class Model:
     async def _run(self) -> None:
         while True:
             self._woken.clear()
-            plan_ = self.decide()
-            failed = False
-            self._executor.replace_silent()
+            plan_, failed = Plan(), False
+            self._launcher.replace_silent()
             try:
+                await self.memory.look()
+                plan_ = self.decide()
                 for action in plan_.actions:
                     await self._executor.execute(action)
                 await self.reports.publish()
@@ -233,7 +240,7 @@ class Model:
         self.state.replicas[record.incarnation] = replica
         if record.alive:
             replica.silent_since = time.monotonic()
-            self._executor.connect(replica)
+            self._launcher.connect(replica)
 
     def _recall_route(self) -> None:
         """Find what the gateways were last told: the newest generation that an agent has recorded as active."""
@@ -289,7 +296,7 @@ class Model:
             self.state.routed = replace(self.state.routed, upstreams=frozenset())
         await self.reports.publish()
         for replica in list(self.state.replicas.values()):
-            self._executor.stop(replica, drain)
+            self._launcher.stop(replica, drain)
         self.wake()
         await self.until(lambda state: not state.replicas)
         await self.close()
@@ -302,7 +309,7 @@ class Model:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
-        await self._executor.close()
+        await self._tasks.close()
 
 
 def _last_attempt(folder: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from orchestrator.control.model import Model
@@ -46,7 +47,8 @@ async def _model(name: str, model: Model, before: ModelDesired | None, wish: Mod
         return [_edit(name, Forecast("none", effect, str(error)))]
     if model.state.wanted is None:
         changed = None  # its first look is under way: all of it is new, and no edit
-    foretold = forecast(before, wish, changed or (), model.observe(), model.state.unforkable)
+    observed = replace(model.observe(), tight=await model.memory.verdict())
+    foretold = forecast(before, wish, changed or (), observed, model.state.unforkable)
     return [_edit(name, each) for each in foretold]
 
 

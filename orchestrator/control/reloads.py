@@ -45,9 +45,12 @@ class Reloads:
         for replica, worker in workers[:1]:
             phases |= self._phases(replica, worker, tier) | {"ready": swap_began - worker.asked_at}
         began = edit.seen_at if edit else min((worker.asked_at for _, worker in workers), default=now)
+        if tier == "stop-first":
+            phases |= {"held": now - state.empty_since} if state.empty_since is not None else {}
+            state.empty_since = None
         phases |= {"swap": now - swap_began, "total": now - began}
         cause = edit.cause if edit is not None and edit.cause else "asked for"
-        shown = cause + (f"; {_why_spawned(workers)}" if tier == "spawn" else "")
+        shown = cause + _why(tier, workers)
         took = f"g{number} in {_duration(now - began)}"
         message = f"✔ ready {took}" if before is None else f"✔ {took} ({tier}: {shown})"
         if tier == "replace":
@@ -56,6 +59,20 @@ class Reloads:
         generation = workers[0][1].generation if workers else state.good
         event = "ready" if before is None else "reload"
         self._tell(event, message, "ok", _Reload(tier, generation, shown, phases))
+
+    def gap(self, before: Routed, routed: Routed) -> None:
+        """Tell that the old generation ended for want of memory; or that it is back, since the new one failed."""
+        state, number = self._state, routed.generation
+        waiting = [each for replica in state.replicas.values() for each in replica.workers.values() if each.waits]
+        reason = next((each.waits for each in waiting if each.state == "paused"), "")
+        if before.upstreams and not routed.upstreams and reason:
+            state.empty_since = time.monotonic()
+            message = f"g{number} ends first, requests are held: {reason}"
+            self._world.journal.add("reload", message, model=state.name, generation=number, cause=reason)
+        elif routed.upstreams and not before.upstreams and state.empty_since is not None:
+            held, state.empty_since = time.monotonic() - state.empty_since, None
+            message = f"g{number} answers again after {_duration(held)}"
+            self._world.journal.add("reload", message, model=state.name, generation=number, held=round(held, 6))
 
     def rejected(self, replica: Replica, worker: Worker, found: Problem) -> None:
         """Tell that a generation does not run."""
@@ -121,6 +138,8 @@ class Reloads:
         edit = self._state.edits.get(number)
         if before is not None and before.replica_hash != replica_hash:
             return "replace", self._state.respec or edit
+        if any(each.waits for each in workers):
+            return "stop-first", edit
         return _forked(workers[0].phases if workers else {}), edit
 
     def _phases(self, replica: Replica, worker: Worker, tier: Tier) -> dict[str, float]:
@@ -163,8 +182,16 @@ def _forked(phases: Mapping[str, float]) -> Tier:
     return "spawn" if "spawn" in phases else "fork"
 
 
-def _why_spawned(workers: Sequence[tuple[Replica, Worker]]) -> str:
-    return next((replica.unforkable for replica, _ in workers if replica.unforkable), "") or "reload.mode: spawn"
+def _why(tier: Tier, workers: Sequence[tuple[Replica, Worker]]) -> str:
+    """What else than the edit led to this tier, as "; because"."""
+    match tier:
+        case "spawn":
+            unforkable = next((replica.unforkable for replica, _ in workers if replica.unforkable), "")
+            return f"; {unforkable or 'reload.mode: spawn'}"
+        case "stop-first":
+            return next((f"; {worker.waits}" for _, worker in workers if worker.waits), "")
+        case _:
+            return ""
 
 
 def _duration(seconds: float) -> str:

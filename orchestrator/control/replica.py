@@ -18,7 +18,10 @@ REFERENCES_OF_TYPES = {"NoMainError": "no-main", "NoModelError": "no-model", "Ma
 
 @dataclass(slots=True)
 class Worker:
-    """A worker process of a replica. asked_at, drains_since: monotonic seconds. phases: seconds by name."""
+    """A worker process of a replica. asked_at, drains_since: monotonic seconds. phases: seconds by name.
+
+    waits: why it loads only when what ran before it has ended; "" where it does not wait.
+    """
 
     generation: Generation
     attempt: int
@@ -28,6 +31,7 @@ class Worker:
     socket: str = ""
     pid: int | None = None
     killed: bool = False
+    waits: str = ""
     cause: str = ""
     info: Mapping[str, Any] = field(default_factory=dict)
     phases: dict[str, float] = field(default_factory=dict)
@@ -62,6 +66,8 @@ class Replica:
     activated: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     last_attempt: int = 0
+    memory: int | None = None  # bytes that all of it used when it was last asked; None where its agent cannot know
+    measured: asyncio.Event = field(default_factory=asyncio.Event)
     silent_since: float | None = None  # monotonic: it lives, as far as is known, and its agent does not answer
 
     @property
@@ -84,6 +90,11 @@ class Replica:
         """Why no worker is forked here; "" where one can be."""
         unsafe = self.zygote.get("state") == "unsafe"  # one that died is started again
         return str(self.zygote.get("reason") or "its zygote is unsafe") if unsafe else ""
+
+    @property
+    def comes_up(self) -> bool:
+        """Whether its agent is being started, and has not answered yet."""
+        return self.task is not None and not self.task.done()
 
     def confirmed(self) -> None:
         """Enter that its workers have taken over the limits they were told."""

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from orchestrator.control.agents import Message
+from orchestrator.control.memory import peak_of
 from orchestrator.control.reloads import Reloads
 from orchestrator.control.replica import Replica, Worker, problem
 from orchestrator.control.state import ModelState
@@ -50,6 +51,11 @@ class Reports:
             before = replica.unforkable
             replica.zygote = {key: message.get(key) for key in ("state", "pid", "reason", "imports")}
             self.reloads.forkability(before, replica.unforkable)
+        elif kind == "usage":
+            used = message.get("memory")
+            replica.memory = used if isinstance(used, int) else None
+            replica.measured.set()
+            return
         else:
             self._about_worker(replica, message)
             if kind == "phase":
@@ -85,6 +91,8 @@ class Reports:
             worker.state = entry["state"]
         worker.socket, worker.pid = str(entry.get("socket") or ""), entry.get("pid")
         worker.info, worker.phases = entry.get("info") or {}, dict(entry.get("phases") or {})
+        if worker.state == "ready":
+            self._state.peak = peak_of(entry.get("peak")) or self._state.peak
 
     def _about_worker(self, replica: Replica, message: Message) -> None:
         generation, attempt = message.get("generation"), message.get("attempt")
@@ -96,6 +104,8 @@ class Reports:
         kind = message.get("type")
         if kind == "phase":
             worker.phases[str(message["phase"])] = float(message["seconds"])
+        elif kind == "paused" and worker.state == "loading":
+            worker.state = "paused"
         elif kind == "ready":
             self._ready(replica, worker, message)
         elif kind == "failed":
@@ -108,6 +118,7 @@ class Reports:
             worker.state = "ready"
         worker.socket, worker.pid = str(message["socket"]), message.get("pid")
         worker.phases, worker.info = dict(message.get("phases") or {}), message.get("info") or {}
+        self._state.peak = peak_of(message.get("peak")) or self._state.peak
         self._state.retry_at.pop(f"load:{replica.incarnation}", None)
 
     def _failed(self, replica: Replica, worker: Worker, found: Problem) -> None:
@@ -143,7 +154,7 @@ class Reports:
     def _gone(self, replica: Replica, worker: Worker, cause: str) -> None:
         if worker.killed or worker.state == "draining" or replica.state == "stopping":
             replica.workers.pop(worker.attempt, None)
-        elif worker.state == "loading":
+        elif worker.state in {"loading", "paused"}:
             found = Problem("WorkerDied", f"ended while loading: {cause}", phase="load")
             if cause.startswith("unknown"):
                 replica.workers.pop(worker.attempt, None)  # nobody saw it: try again rather than blame the code
@@ -182,8 +193,8 @@ class Reports:
     def ended(self, replica: Replica, exit_: ReplicaExit) -> None:
         """Enter that an agent (a container) ended; where it can be revived, its workers serve on."""
         replica.ended.set()
-        if replica.state == "stopping" or replica.record is None:
-            return
+        if replica.state == "stopping" or replica.record is None or replica.comes_up:
+            return  # whoever stops it, or brings it up, sees it
         replica.state = "dead"
         if replica.link_task is not None:
             replica.link_task.cancel()

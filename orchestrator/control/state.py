@@ -9,6 +9,7 @@ from orchestrator.control.replica import Replica
 from orchestrator.plan import backoff
 from orchestrator.plan.lifecycle import ANSWERS
 from orchestrator.plan.observed import EnvironmentState, ModelObserved, Problem, Routed
+from orchestrator.plan.overlap import Peak, Tight
 from orchestrator.plan.status import Status
 from orchestrator.plan.types import Generation, ModelDesired
 from orchestrator.ports import Environment
@@ -35,6 +36,8 @@ class ModelState:
     each generation that was made here. respec: what is behind the replicas that are to come; told_live: behind limits
     that not all that runs has confirmed yet. built_in: seconds by lock hash, until a reload tells of them. failures:
     how often a key of retry_at failed in a row, and when last.
+    peak: what the last generation that loaded took; tight: why the generation `measured_for` does not fit beside what
+    serves; empty_since: monotonic, when the route was last emptied for want of memory.
     """
 
     name: str
@@ -56,6 +59,10 @@ class ModelState:
     told_live: Edit | None = None
     built_in: dict[str, float] = field(default_factory=dict)
     superseded: int = 0
+    peak: Peak | None = None
+    tight: Tight | None = None
+    measured_for: int = 0
+    empty_since: float | None = None
     restarts: int = 0
     blocked: tuple[str, ...] = ()
     stopping: bool = False
@@ -133,4 +140,5 @@ class ModelState:
             halted=frozenset(self.halted),
             superseded=self.superseded,
             blocked=self.blocked,
+            tight=self.tight if self.wanted is not None and self.measured_for == self.wanted.number else None,
         )

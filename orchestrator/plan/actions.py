@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orchestrator.plan.overlap import Pause
+
 
 @dataclass(frozen=True, slots=True)
 class Build:
@@ -31,10 +33,24 @@ class Revive:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Have a replica load a generation in a new worker beside the one that serves."""
+    """Have a replica load a generation in a new worker beside the one that serves.
+
+    pause: the phase before which it waits for a Proceed, where the two do not fit.
+    """
 
     incarnation: str
     generation: int
+    cause: str
+    pause: Pause | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Proceed:
+    """Let a worker that waits go on: what it waited for has ended."""
+
+    incarnation: str
+    generation: int
+    attempt: int
     cause: str
 
 
@@ -84,7 +100,7 @@ class Stop:
     cause: str
 
 
-Action = Build | Start | Revive | Load | Kill | Swap | Retire | Configure | Stop
+Action = Build | Start | Revive | Load | Proceed | Kill | Swap | Retire | Configure | Stop
 
 
 def verb(action: Action) -> str:
@@ -101,9 +117,15 @@ def detail(action: Action) -> str:
             return f"replica {index}"
         case Revive(incarnation, _) | Configure(incarnation, _) | Stop(incarnation, _):
             return incarnation
-        case Load(incarnation, generation, _):
+        case Load(incarnation, generation, _, None):
             return f"g{generation} on {incarnation}"
-        case Kill(incarnation, generation, attempt, _) | Retire(incarnation, generation, attempt, _):
+        case Load(incarnation, generation, _, pause):
+            return f"g{generation} on {incarnation}, waiting before its {pause}"
+        case (
+            Kill(incarnation, generation, attempt, _)
+            | Proceed(incarnation, generation, attempt, _)
+            | Retire(incarnation, generation, attempt, _)
+        ):
             return f"g{generation}-{attempt} on {incarnation}"
         case Swap(generation, _, upstreams, _):
             on = ", ".join(f"{incarnation}-{attempt}" for incarnation, attempt in sorted(upstreams)) or "nothing"

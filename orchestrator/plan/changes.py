@@ -8,7 +8,7 @@ from typing import Literal
 
 from orchestrator.plan.types import GatewayDesired, Limits, ModelDesired, ReloadPolicy, Serving
 
-Tier = Literal["none", "live", "fork", "spawn", "replace"]
+Tier = Literal["none", "live", "fork", "spawn", "replace", "stop-first"]
 
 # More files than this are counted, not named.
 NAMED = 3

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator.plan.changes import Change, Tier, classify
 from orchestrator.plan.observed import ModelObserved
-from orchestrator.plan.planner import target
+from orchestrator.plan.situation import target
 from orchestrator.plan.types import ModelDesired
 
 OFF = "reload.mode is off: when asked for by sandbox reload"
@@ -58,6 +58,10 @@ def _told(
     change: Change, desired: ModelDesired, changed: Collection[str], observed: ModelObserved, unforkable: str
 ) -> Forecast:
     cause = ", ".join(change.causes)
+    serving = observed.routed is not None and bool(observed.routed.upstreams)
+    if serving and observed.tight is not None and change.tier in {"fork", "spawn"}:
+        change = replace(change, tier="stop-first")
+        cause += f"; {observed.tight.reason}"
     if change.tier == "spawn":
         cause += f"; {unforkable or 'reload.mode: spawn'}"
     return Forecast(change.tier, _effect(change.tier, desired, observed), cause, tuple(sorted(changed)))
@@ -75,6 +79,8 @@ def _effect(tier: Tier, desired: ModelDesired, observed: ModelObserved) -> str:
             return f"a forked worker{beside}"
         case "spawn":
             return f"a worker in a new interpreter{beside}"
+        case "stop-first":
+            return f"compiled and imported{beside}, which then ends first; requests are held meanwhile"
         case "replace":
             built = observed.environments.get(desired.lock_hash) == "ready"
             count = "a new replica" if desired.replicas == 1 else f"{desired.replicas} new replicas"

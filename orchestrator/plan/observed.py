@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from orchestrator.plan.overlap import Tight
 from orchestrator.plan.types import Generation, Serving
 
-WorkerState = Literal["loading", "ready", "draining"]
+# paused: it waits, before its import or its load(), until what runs beside it has ended.
+WorkerState = Literal["loading", "paused", "ready", "draining"]
 # starting: its agent is being started or not yet connected; up: connected; lost: alive, but the connection is gone;
 # dead: its agent ended; stopping: being drained and removed.
 ReplicaState = Literal["starting", "up", "lost", "dead", "stopping"]
@@ -90,6 +92,7 @@ class ModelObserved:
     halted: (incarnation, generation) that the restart policy leaves dead.
     superseded: how many candidates in a row were killed for a newer one.
     blocked: models of depends_on that are not ready yet.
+    tight: why `wanted` does not fit beside what serves, None where it does.
     """
 
     wanted: Generation | None = None
@@ -102,3 +105,4 @@ class ModelObserved:
     halted: frozenset[tuple[str, int]] = frozenset()
     superseded: int = 0
     blocked: tuple[str, ...] = ()
+    tight: Tight | None = None

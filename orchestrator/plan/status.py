@@ -81,7 +81,7 @@ def _in_progress(observed: ModelObserved, problem: Problem) -> bool:
     if problem.reference == "no-engine" and observed.routed is not None:
         return True  # an engine that is restarted comes back: what is asked meanwhile waits for it
     return any(
-        worker.state == "loading" or (observed.wanted is not None and worker.state == "ready")
+        worker.state in {"loading", "paused"} or (observed.wanted is not None and worker.state == "ready")
         for replica in observed.replicas
         for worker in replica.workers
     )
@@ -98,4 +98,5 @@ def _coming(desired: ModelDesired, observed: ModelObserved, problem: Problem | N
         return Status("building", "building its environment")
     if observed.wanted is None:
         return Status("pending", "reading its directory")
-    return Status("loading", problem.line_for_people if problem else "", problem)
+    gap = f"the old generation ended first: {observed.tight.reason}" if observed.tight and observed.routed else ""
+    return Status("loading", problem.line_for_people if problem else gap, problem)

@@ -437,7 +437,7 @@ async def test_a_replica_whose_agent_fell_silent_is_replaced(bench: Bench, monke
     await bench.begin()
     await bench.until_live(1)
     [silent] = bench.model.state.replicas.values()
-    monkeypatch.setattr("orchestrator.control.executor.SILENT_FOR", 0.0)
+    monkeypatch.setattr("orchestrator.control.launcher.SILENT_FOR", 0.0)
     silent.silent_since = 0.0
     bench.model.wake()
     await bench.until(lambda state: silent.incarnation not in state.replicas)

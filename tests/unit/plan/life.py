@@ -48,8 +48,10 @@ class Life(World):
 
     def _verdict(self, replica: Replica, worker: Worker) -> str:
         fate, lock = self.fates[worker.generation.content]
+        if worker.pauses:
+            return "failed" if fate == "broken" else "paused"
         if fate == "hang":
-            return "failed" if self.now >= worker.since + self.desired.load_timeout else ""
+            return "failed" if self.now >= worker.loads_since + self.desired.load_timeout else ""
         return "ready" if fate == "good" or (fate == "tied" and lock == replica.born) else "failed"
 
     def _built(self, lock_hash: str) -> None:
@@ -72,7 +74,10 @@ class Life(World):
         self.trouble.pop("start", None)
 
     def _loaded(self, replica: Replica, worker: Worker) -> None:
-        if self._verdict(replica, worker) == "ready":
+        verdict = self._verdict(replica, worker)
+        if verdict == "paused":
+            worker.state, worker.pauses = "paused", False
+        elif verdict == "ready":
             worker.state = "ready"
             self.retry_at.pop(f"load:{replica.incarnation}", None)
         else:
@@ -96,7 +101,7 @@ class Life(World):
     def _died(self, replica: Replica, worker: Worker, cause: str) -> None:
         if worker.killed or worker.state == "draining" or replica.state == "stopping":
             del replica.workers[worker.attempt]
-        elif worker.state == "loading":
+        elif worker.state in {"loading", "paused"}:
             if cause == "unknown":
                 del replica.workers[worker.attempt]
             else:
@@ -200,7 +205,7 @@ class Life(World):
                 elif replica.doomed:
                     worker.state = "draining"
                 else:
-                    worker.since = self.now
+                    worker.since = worker.loads_since = self.now
             if replica.state == "dead":
                 replica.unseen, replica.workers = {**replica.unseen, **replica.workers}, {}
         self._recall()
@@ -231,7 +236,7 @@ class Life(World):
                 continue
             times = [self.wake_at] if self.wake_at is not None else []
             times += [
-                worker.since + self.desired.load_timeout
+                worker.loads_since + self.desired.load_timeout
                 for replica in self.replicas.values()
                 for worker in replica.workers.values()
                 if worker.state == "loading" and replica.state == "up" and not worker.killed

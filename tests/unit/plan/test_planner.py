@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.plan.actions import describe
 from orchestrator.plan.observed import ModelObserved, Problem, ReplicaObserved, Routed, WorkerObserved
+from orchestrator.plan.overlap import Tight
 from orchestrator.plan.planner import plan
 from orchestrator.plan.types import Generation, ModelDesired, ReloadPolicy, Serving
 
@@ -15,6 +16,8 @@ NEW, OLD = "1:new", "1:old"
 WISH = ModelDesired(name="m", path="/m", runtime="process", lock_hash="lock", replica_hash=NEW)
 G1 = Generation("m", 1, "c1", "tree-1", changed=("main.py",))
 G2 = Generation("m", 2, "c2", "tree-2", changed=("main.py",))
+G3, G4 = Generation("m", 3, "c3", "tree-3"), Generation("m", 4, "c4", "tree-4")
+TIGHT = Tight("load", "as asked")
 BROKEN = Problem("SyntaxError", "invalid syntax", "main.py", 3)
 READY = {"lock": "ready"}
 
@@ -47,6 +50,9 @@ def seen(**fields: object) -> ModelObserved:
     return ModelObserved(**{"wanted": G1, "environments": READY, **fields})  # type: ignore[arg-type]
 
 
+ONE_DRAINS = replace(WISH, reload=ReloadPolicy(max_draining=1))
+FULL = (worker(1, 1, "draining"), worker(2, 2))
+PAUSED = worker(2, 2, "paused")
 SERVING_G1 = {"good": G1, "routed": routed(1, ("a", 1))}
 
 CASES = {
@@ -251,15 +257,138 @@ CASES = {
         seen(replicas=(replica("a", worker(1)),), **SERVING_G1),
         ["configure a: limits changed"],
     ),
-    "no more than max_draining generations drain at once": (
-        replace(WISH, reload=ReloadPolicy(max_draining=1)),
+    "at max_draining generations the newest is loaded": (
+        ONE_DRAINS,
+        seen(wanted=G3, good=G2, routed=routed(2, ("a", 2)), replicas=(replica("a", *FULL),)),
+        ["load g3 on a: asked for"],
+    ),
+    "and waits ready, nothing is cut early": (
+        ONE_DRAINS,
+        seen(wanted=G3, good=G2, routed=routed(2, ("a", 2)), replicas=(replica("a", *FULL, worker(3, 3)),)),
+        [],
+    ),
+    "the older one that waited is dropped for a newer": (
+        ONE_DRAINS,
+        seen(wanted=G4, good=G2, routed=routed(2, ("a", 2)), replicas=(replica("a", *FULL, worker(3, 3)),)),
+        ["retire g3-3 on a: replaced"],
+    ),
+    "which is loaded when that has ended": (
+        ONE_DRAINS,
+        seen(wanted=G4, good=G2, routed=routed(2, ("a", 2)), replicas=(replica("a", *FULL),)),
+        ["load g4 on a: asked for"],
+    ),
+    "and served once a generation has drained": (
+        ONE_DRAINS,
+        seen(wanted=G4, good=G2, routed=routed(2, ("a", 2)), replicas=(replica("a", worker(2, 2), worker(4, 4)),)),
+        ["swap to g4 on a-4: ready"],
+    ),
+    "where two do not fit, the new one waits before its load": (
+        WISH,
+        seen(wanted=G2, tight=TIGHT, replicas=(replica("a", worker(1)),), **SERVING_G1),
+        ["load g2 on a, waiting before its load: main.py; stop-first: as asked"],
+    ),
+    "a respawn fits: what it replaces is gone": (
+        WISH,
+        seen(wanted=G2, tight=TIGHT, replicas=(replica("a"),), good=G2, routed=routed(2)),
+        ["load g2 on a: its worker ended"],
+    ),
+    "while it is compiled and imported, the old one answers": (
+        WISH,
+        seen(wanted=G2, tight=TIGHT, replicas=(replica("a", worker(1), worker(2, 2, "loading")),), **SERVING_G1),
+        [],
+    ),
+    "then requests are held": (
+        WISH,
+        seen(wanted=G2, tight=TIGHT, replicas=(replica("a", worker(1), PAUSED),), **SERVING_G1),
+        ["swap to g1 on nothing: stop-first: the next generation needs the memory"],
+    ),
+    "and the old one drains": (
+        WISH,
+        seen(wanted=G2, tight=TIGHT, good=G1, routed=routed(1), replicas=(replica("a", worker(1), PAUSED),)),
+        ["retire g1-1 on a: replaced"],
+    ),
+    "to its end": (
+        WISH,
         seen(
-            wanted=Generation("m", 3, "c3", "tree-3"),
-            good=G2,
-            routed=routed(2, ("a", 2)),
-            replicas=(replica("a", worker(1, 1, "draining"), worker(2, 2)),),
+            wanted=G2,
+            tight=TIGHT,
+            good=G1,
+            routed=routed(1),
+            replicas=(replica("a", worker(1, 1, "draining"), PAUSED),),
         ),
         [],
+    ),
+    "then the new one proceeds": (
+        WISH,
+        seen(wanted=G2, tight=TIGHT, good=G1, routed=routed(1), replicas=(replica("a", PAUSED),)),
+        ["proceed g2-2 on a: nothing else runs there"],
+    ),
+    "and answers": (
+        WISH,
+        seen(wanted=G2, tight=TIGHT, good=G1, routed=routed(1), replicas=(replica("a", worker(2, 2)),)),
+        ["swap to g2 on a-2: ready"],
+    ),
+    "where it fails, the old one is loaded again": (
+        WISH,
+        seen(wanted=G2, tight=TIGHT, good=G1, routed=routed(1), rejected={(2, NEW): BROKEN}, replicas=(replica("a"),)),
+        ["load g1 on a: its worker ended"],
+    ),
+    "a newer save ends the wait of an older one": (
+        WISH,
+        seen(wanted=G3, tight=TIGHT, replicas=(replica("a", worker(1), PAUSED),), **SERVING_G1),
+        [
+            "kill g2-2 on a: it need not wait any more",
+            "load g3 on a, waiting before its load: asked for; stop-first: as asked",
+        ],
+    ),
+    "but not for ever": (
+        WISH,
+        seen(wanted=G3, tight=TIGHT, superseded=2, replicas=(replica("a", worker(1), PAUSED),), **SERVING_G1),
+        ["swap to g1 on nothing: stop-first: the next generation needs the memory"],
+    ),
+    "of two replicas one makes room at a time, and the other answers": (
+        replace(WISH, replicas=2),
+        seen(
+            wanted=G2,
+            tight=TIGHT,
+            good=G1,
+            routed=routed(1, ("a", 1), ("b", 1)),
+            replicas=(replica("a", worker(1), PAUSED), replica("b", worker(1), PAUSED, index=1)),
+        ),
+        ["swap to g1 on b-1: stop-first: the next generation needs the memory"],
+    ),
+    "the other's turn is not before the first is back": (
+        replace(WISH, replicas=2),
+        seen(
+            wanted=G2,
+            tight=TIGHT,
+            good=G1,
+            routed=routed(1, ("b", 1)),
+            replicas=(replica("a", worker(2, 2, "loading")), replica("b", worker(1), PAUSED, index=1)),
+        ),
+        [],
+    ),
+    "with which the new generation begins to answer": (
+        replace(WISH, replicas=2),
+        seen(
+            wanted=G2,
+            tight=TIGHT,
+            good=G1,
+            routed=routed(1, ("b", 1)),
+            replicas=(replica("a", worker(2, 2)), replica("b", worker(1), PAUSED, index=1)),
+        ),
+        ["swap to g2 on a-2: ready"],
+    ),
+    "and then the other makes room": (
+        replace(WISH, replicas=2),
+        seen(
+            wanted=G2,
+            tight=TIGHT,
+            good=G2,
+            routed=routed(2, ("a", 2)),
+            replicas=(replica("a", worker(2, 2)), replica("b", worker(1), PAUSED, index=1)),
+        ),
+        ["retire g1-1 on b: replaced"],
     ),
     "what was let finish is served until the newer one is": (
         WISH,

@@ -141,6 +141,11 @@ class AnyLife(RuleBasedStateMachine):
         self.world.fail_start(replica)
         self.act(f"{replica.incarnation} did not start", then)
 
+    @rule(short=st.booleans(), then=THEN)
+    def memory_gets_short(self, short: bool, then: str) -> None:
+        self.world.short = short
+        self.act("memory is short" if short else "memory is plenty", then)
+
     @rule(seconds=st.sampled_from((0.05, 1.0, 21.0, 90.0)), then=THEN)
     def time_passes(self, seconds: float, then: str) -> None:
         self.world.now += seconds

@@ -9,7 +9,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal, assert_never
 
-from orchestrator.plan.actions import Action, Build, Configure, Kill, Load, Retire, Revive, Start, Stop, Swap, describe
+from orchestrator.plan.actions import (
+    Action,
+    Build,
+    Configure,
+    Kill,
+    Load,
+    Proceed,
+    Retire,
+    Revive,
+    Start,
+    Stop,
+    Swap,
+    describe,
+)
 from orchestrator.plan.lifecycle import move
 from orchestrator.plan.observed import (
     EnvironmentState,
@@ -21,6 +34,7 @@ from orchestrator.plan.observed import (
     WorkerObserved,
     WorkerState,
 )
+from orchestrator.plan.overlap import Tight
 from orchestrator.plan.planner import plan
 from orchestrator.plan.status import Status, status
 from orchestrator.plan.types import Generation, ModelDesired, ReloadPolicy, Serving
@@ -44,12 +58,16 @@ WISH = ModelDesired(
 
 @dataclass(slots=True)
 class Worker:
-    """As control has it. gone: it ended while nobody could tell control."""
+    """As control has it. gone: it ended while nobody could tell control. pauses: before its load; loads_since: when
+    its time to load began.
+    """
 
     generation: Generation
     attempt: int
     state: WorkerState
     since: float
+    loads_since: float = 0.0
+    pauses: bool = False
     killed: bool = False
     gone: bool = False
 
@@ -78,7 +96,9 @@ class Replica:
 
 @dataclass(slots=True)
 class World:
-    """revivable: whether workers outlive their agent. unbuildable: lock hashes. fates: by content."""
+    """revivable: whether workers outlive their agent. unbuildable: lock hashes. fates: by content. short: of memory, so
+    that no two generations fit.
+    """
 
     revivable: bool = True
     now: float = 1000.0
@@ -95,6 +115,7 @@ class World:
     retry_at: dict[str, float] = field(default_factory=dict)
     halted: set[tuple[str, int]] = field(default_factory=set)
     superseded: int = 0
+    short: bool = False
     status: Status = field(default_factory=lambda: Status("pending"))
     unbuildable: set[str] = field(default_factory=set)
     fates: dict[str, tuple[Fate, str]] = field(default_factory=dict)
@@ -126,6 +147,7 @@ class World:
             retry_at=dict(self.retry_at),
             halted=frozenset(self.halted),
             superseded=self.superseded,
+            tight=Tight("load", "as asked") if self.short else None,
         )
 
     def _seen(self, replica: Replica) -> ReplicaObserved:
@@ -175,8 +197,10 @@ class World:
                 self._start(index)
             case Revive(incarnation, _):
                 self._revive(self.replicas[incarnation])
-            case Load(incarnation, generation, _):
-                self._load(self.replicas[incarnation], generation)
+            case Load(incarnation, generation, _, pause):
+                self._load(self.replicas[incarnation], generation, pauses=pause is not None)
+            case Proceed(incarnation, generation, attempt, _):
+                self._proceed(self.replicas[incarnation], generation, attempt)
             case Kill(incarnation, generation, attempt, _):
                 self._kill(self.replicas[incarnation].workers[attempt], incarnation, generation)
             case Swap(generation, replica_hash, upstreams, _):
@@ -215,21 +239,30 @@ class World:
             return
         replica.state, replica.agent = "starting", True
 
-    def _load(self, replica: Replica, number: int) -> None:
+    def _load(self, replica: Replica, number: int, *, pauses: bool) -> None:
         assert replica.state == "up", "told to load and not connected"
         generation = next(
             (each for each in (self.wanted, self.good) if each is not None and each.number == number), None
         )
         assert generation is not None, f"g{number} is not at hand"
         replica.attempts += 1
-        replica.workers[replica.attempts] = Worker(generation, replica.attempts, "loading", self.now)
+        replica.workers[replica.attempts] = Worker(
+            generation, replica.attempts, "loading", self.now, loads_since=self.now, pauses=pauses
+        )
         replica.serving, replica.load_timeout = self.desired.serving, self.desired.load_timeout
         living = [each for each in replica.workers.values() if not each.killed]
+        assert len(living) > 1 or not pauses, "waits for nothing"
         assert len(living) <= self.desired.reload.max_draining + 2, "too many workers at once"
+
+    def _proceed(self, replica: Replica, number: int, attempt: int) -> None:
+        worker = replica.workers[attempt]
+        assert (replica.state, worker.state, worker.generation.number) == ("up", "paused", number)
+        assert [each for each in replica.workers.values() if not each.killed] == [worker], "there is no room yet"
+        worker.state, worker.loads_since = "loading", self.now
 
     def _kill(self, worker: Worker, incarnation: str, number: int) -> None:
         assert worker.generation.number == number
-        assert worker.state == "loading", "killed although it answered"
+        assert worker.state in {"loading", "paused"}, "killed although it answered"
         assert not self._is_routed(incarnation, worker.attempt)
         worker.killed = True
         self.superseded += 1
@@ -256,7 +289,7 @@ class World:
         if before is not None and routed.generation < before.generation:
             assert not kept, "went back to an older generation while the newer one answered"
         if kept and not routed.upstreams:
-            assert self.desired.replicas == 0, "emptied the route of workers that answer"
+            assert self.desired.replicas == 0 or self._gives_way(kept), "emptied the route of workers that answer"
         known = [each for each in (self.wanted, self.good) if each is not None]
         for incarnation, attempt in routed.upstreams:
             worker = self.replicas[incarnation].workers[attempt]
@@ -270,6 +303,12 @@ class World:
         if new:
             self.superseded = 0
             self.good = next(each for each in known if each.number == routed.generation)
+
+    def _gives_way(self, answering: list[tuple[str, int]]) -> bool:
+        """Whether the only replica that answers does so no more for a worker that waits in it."""
+        names = {incarnation for incarnation, _ in answering}
+        waiting = any(worker.state == "paused" for name in names for worker in self.replicas[name].workers.values())
+        return len(names) == 1 and waiting
 
     def answering(self, routed: Routed | None) -> list[tuple[str, int]]:
         """The upstreams of a route that are ready, as far as control can know."""
