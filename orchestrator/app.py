@@ -12,12 +12,12 @@ import errno
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from orchestrator import folders, guest
+from orchestrator.control.front import Front
 from orchestrator.control.generations import Generations
 from orchestrator.control.handover import Handover
 from orchestrator.control.history import History
@@ -30,7 +30,7 @@ from orchestrator.control.traffic import GatewayFeed
 from orchestrator.control.watcher import Watcher
 from orchestrator.control.world import World
 from orchestrator.errors import EXIT_FAILURE, SandboxError
-from orchestrator.plan.types import Desired, GatewayDesired, RuntimeKind
+from orchestrator.plan.types import Desired, RuntimeKind
 from orchestrator.ports import Runtime
 from orchestrator.runtimes.docker import DockerRuntime
 from orchestrator.runtimes.process import ProcessRuntime
@@ -50,10 +50,10 @@ class Control:
         self.environ = environ
         self.finished = asyncio.Event()
         self.exit_code = EXIT_FAILURE
+        self._fronts: set[asyncio.Task[None]] = set()
         self.suspect: Callable[[str, str], None] | None = None
         self.decisions = folders.read_json(os.path.join(self.place.state, folders.DECISIONS)) or {}
-        self.port: int = socket.socket(fileno=os.dup(self.listener)).getsockname()[1]
-        self.gateway = GatewayDesired(host=str(self.orders["host"]), port=self.port)
+        self.front = Front(self.place.state, self.orders, self.listener)
 
     async def run(self) -> int:
         """Serve until told to end; returns the exit code."""
@@ -61,7 +61,7 @@ class Control:
         journal, logs, meters = Journal(store), Logs(self.place.logs), Meters()
         runtimes = self._runtimes()
         traffic = os.path.join(self.place.state, "traffic.sock")
-        feed = GatewayFeed(traffic, self._policy(), self._suspect, self._gateways)
+        feed = GatewayFeed(traffic, self.front.policy, self._suspect, self._gateways)
         world = World(
             sandbox_id=self.place.sandbox_id,
             state=self.place.state,
@@ -81,11 +81,11 @@ class Control:
         watcher = Watcher(lambda message: journal.add("spec", message))
         reconciler = Reconciler(world, generations, watcher, reader.read, self.file())
         history = History(reconciler, generations)
-        server = Server(reconciler, history, world, feed, url=self.url, on_down=self._down_finished)
+        server = Server(reconciler, history, world, feed, url=lambda: self.front.url, on_down=self._down_finished)
         handover = Handover(os.path.join(self.place.state, "handover.sock"), self.listener, lambda: feed.pids)
         copying = asyncio.create_task(logs.run(), name="logs")
         self.suspect = reconciler.suspect
-        reconciler.on_desired = lambda desired: self._apply(desired, feed, reconciler)
+        reconciler.on_desired = lambda desired: self._apply(desired, feed, reconciler, world)
         self._on_signals(reconciler)
         try:
             chosen = {**self.orders, **self.decisions}
@@ -116,12 +116,6 @@ class Control:
         """The files to lay over it; None: its own sandbox.override.yaml."""
         return self.orders.get("overrides")
 
-    def url(self) -> str:
-        """Where the gateway answers, for people."""
-        host = self.gateway.host
-        shown = "localhost" if host in {"127.0.0.1", "0.0.0.0", "::", "::1"} else host  # noqa: S104 - shown, not bound
-        return f"http://{shown}:{self.port}"
-
     def _gateways(self) -> set[int]:
         """The living gateways, by the keeper's record: one that an earlier control left may not be back yet."""
         recorded = (folders.read_json(self.place.keeper_record) or {}).get("gateways") or ()
@@ -142,35 +136,15 @@ class Control:
             return "process"
         return "docker"
 
-    def _policy(self) -> dict[str, Any]:
-        gateway = self.gateway
-        return {
-            "hosts": list(gateway.hosts),
-            "origins": list(gateway.origins),
-            "rate_limit": list(gateway.rate_limit) if gateway.rate_limit is not None else None,
-            "max_body": gateway.max_body,
-            "host": gateway.host,
-            "port": self.port,
-            "insecure": gateway.insecure,
-        }
-
-    def _apply(self, desired: Desired, feed: GatewayFeed, reconciler: Reconciler) -> None:
+    def _apply(self, desired: Desired, feed: GatewayFeed, reconciler: Reconciler, world: World) -> None:
         decided = {"auto": self.auto, "profiles": reconciler.profiles, "models": reconciler.selected}
         try:
             folders.write_json(os.path.join(self.place.state, folders.DECISIONS), decided)
         except OSError as error:
             reconciler.tell(f"what was decided is not kept: {error}")
-        self._tell_of_restart(desired.gateway, reconciler)
-        self.gateway = desired.gateway
-        self._policy_task = asyncio.create_task(feed.policy(self._policy()))
-
-    def _tell_of_restart(self, wanted: GatewayDesired, reconciler: Reconciler) -> None:
-        """Say so where a change of the listener's own keys has to wait."""
-        given = {"host": self.orders["host"], "port": self.port, "workers": self.orders.get("workers", 1)}
-        for key, before in given.items():
-            now = getattr(wanted, key)
-            if now not in (before, getattr(self.gateway, key)) and (key, now) != ("port", 0):
-                reconciler.tell(f"gateway.{key} {before} → {now}: applies after sandbox down and up")
+        task = asyncio.create_task(self.front.apply(desired.gateway, feed, world.journal, world.meters))
+        self._fronts.add(task)
+        task.add_done_callback(self._fronts.discard)
 
     def _suspect(self, model: str, upstream: str) -> None:
         if self.suspect is not None:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
-from orchestrator import folders, handover
+from orchestrator import folders, handover, relisten
 from orchestrator.listener import PortError, listen
 from orchestrator.supervised import Supervised
 
@@ -33,6 +33,8 @@ GATEWAY = (sys.executable, "-P", "-m", "orchestrator.gateway.process")
 STOP_DEADLINE = 90.0
 # Gateways have nothing left to do once control is done.
 GATEWAY_DEADLINE = 5.0
+# Those that are replaced while the sandbox runs finish what they have; they give up themselves somewhat before.
+LEAVE_DEADLINE = 35.0
 # How often the logs of control and gateways are looked at, to keep them bounded.
 TRIM_INTERVAL = 60.0
 
@@ -49,11 +51,16 @@ class Keeper:
         self._listener = _take_over(state) or handover.Taken(listen(orders["host"], int(orders["port"])))
         self.port: int = self._listener.socket.getsockname()[1]
         self._control = Supervised("control", control, self._environment(), self._log("control"))
-        self._gateways = [
-            Supervised("gateway", gateway, self._environment(SANDBOX_GATEWAY_WORKER=str(number)), self._log("gateway"))
-            for number in range(max(1, int(orders.get("workers") or 1)))
-        ]
+        self._gateway = gateway
+        self._gateways = [self._new_gateway(number) for number in range(max(1, int(orders.get("workers") or 1)))]
+        self._leaving: list[Supervised] = []  # gateways that finish what they have
+        self._leave_by = 0.0
+        self._desk = relisten.Desk(state)
         self._adopt()
+
+    def _new_gateway(self, number: int) -> Supervised:
+        environment = self._environment(SANDBOX_GATEWAY_WORKER=str(number))
+        return Supervised("gateway", self._gateway, environment, self._log("gateway"))
 
     def _environment(self, **more: str) -> dict[str, str]:
         project = self._orders["project"]
@@ -102,15 +109,20 @@ class Keeper:
         while True:
             poll = select.poll()
             poll.register(signals, select.POLLIN)
-            for one in self._all:
+            poll.register(self._desk, select.POLLIN)
+            for one in [*self._all, *self._leaving]:
                 if one.descriptor is not None:
                     poll.register(one.descriptor, select.POLLIN)
             now = time.monotonic()
             dues = [one.due_at for one in self._all if one.descriptor is None and self._stopping is None]
-            wake = min([trim_at, *dues, *([self._stopping] if self._stopping else [])])
+            leave_by = [self._leave_by] if self._leaving else []
+            wake = min([trim_at, *dues, *leave_by, *([self._stopping] if self._stopping else [])])
             ready = {descriptor for descriptor, _ in poll.poll(max(0.0, wake - now) * 1000 + 1)}
             if signals in ready:
                 self._stop(os.read(signals, 64))
+            if self._desk.fileno() in ready and self._stopping is None:
+                self._hear()
+            self._let_go(ready)
             if any(self._ended(one) for one in self._all if one.descriptor in ready):
                 break
             now = time.monotonic()
@@ -124,6 +136,51 @@ class Keeper:
                     one.trim_log()
         self._end()
         return 0
+
+    def _hear(self) -> None:
+        """Control asks for another address or number of gateways. What is refused changes nothing."""
+        heard = self._desk.hear()
+        if heard is None:
+            return
+        connection, asked = heard
+        before = (self._orders["host"], self.port)
+        if (asked["host"], asked["port"]) != before:
+            try:
+                listener = listen(asked["host"], asked["port"])
+            except PortError as error:
+                relisten.answer(connection, _error(error.reference, error.message, error.hint))
+                return
+            old, self._listener.socket = self._listener.socket, handover.Taken(listener).socket
+            self.port = self._listener.socket.getsockname()[1]
+            self._leaving += self._gateways
+            self._gateways = []
+        else:
+            old = None
+            self._leaving += self._gateways[asked["workers"] :]
+            del self._gateways[asked["workers"] :]
+        self._orders |= asked
+        self._gateways += [self._new_gateway(number) for number in range(len(self._gateways), asked["workers"])]
+        self._control.order(self._environment())
+        for number, one in enumerate(self._gateways):
+            one.order(self._environment(SANDBOX_GATEWAY_WORKER=str(number)))
+        self._recorded = False
+        self.start()  # the new ones serve before the old ones stop accepting
+        relisten.answer(connection, {"ok": True, "port": self.port}, self._listener.socket)
+        if old is not None:
+            old.close()
+        for one in self._leaving:
+            one.signal(signal.SIGTERM)
+        self._leave_by = time.monotonic() + LEAVE_DEADLINE
+
+    def _let_go(self, ready: set[int]) -> None:
+        """Forget gateways that have finished what they had; none is started again."""
+        for one in self._leaving:
+            if one.descriptor in ready:
+                one.reap(time.monotonic())
+        self._leaving = [one for one in self._leaving if one.descriptor is not None]
+        if self._leaving and time.monotonic() >= self._leave_by:
+            for one in self._leaving:
+                one.signal(signal.SIGKILL)
 
     def _ended(self, one: Supervised) -> bool:
         """Note a death; True where it is control's, after a finished `down`."""
@@ -147,15 +204,17 @@ class Keeper:
 
     def _end(self) -> None:
         self._control.end(0.0)
-        for gateway in self._gateways:
+        gateways = [*self._gateways, *self._leaving]
+        for gateway in gateways:
             gateway.signal(signal.SIGTERM)
         deadline = time.monotonic() + GATEWAY_DEADLINE
-        for gateway in self._gateways:
+        for gateway in gateways:
             gateway.end(max(0.0, deadline - time.monotonic()))
         names = (
             "control.sock",
             "traffic.sock",
             "handover.sock",
+            relisten.NAME,
             "keeper.json",
             "keeper.lock",
             folders.REFUSAL,

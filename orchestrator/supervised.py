@@ -32,13 +32,17 @@ class Supervised:
         self.descriptor: int | None = None
         self.due_at = 0.0
         self._argv = argv
-        self._environment = {**environment, "SANDBOX_LISTENER_FD": str(LISTENER_DESCRIPTOR)}
+        self.order(environment)
         self._log = log
         self._pid = 0
         self._start_time: int | None = None
         self._ours = False
         self._since = 0.0
         self._backoff = 0.0
+
+    def order(self, environment: Mapping[str, str]) -> None:
+        """Give it another environment from its next start on."""
+        self._environment = {**environment, "SANDBOX_LISTENER_FD": str(LISTENER_DESCRIPTOR)}
 
     def record(self) -> dict[str, Any] | None:
         """`{"pid", "start_time"}`, or None while it does not run."""

@@ -105,6 +105,12 @@ class GatewayFeed:
 
     async def _all_told(self) -> None:
         """Wait until each gateway that lives has the table: those that were away get all of it as they come."""
+        await self.all_here()
+        for pid in set(self._living()) - self._synced:
+            _kill(pid)
+
+    async def all_here(self) -> None:
+        """Wait until each gateway that lives is connected and has the table; not for long."""
         loop = asyncio.get_running_loop()
         until = loop.time() + CONFIRM_WITHIN
         while loop.time() < until and not self._synced.issuperset(self._living()):
@@ -112,8 +118,6 @@ class GatewayFeed:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_EVERY):
                     await self._arrived.wait()
-        for pid in set(self._living()) - self._synced:
-            _kill(pid)
 
     @property
     def _synced(self) -> set[int]:

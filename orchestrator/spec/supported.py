@@ -12,19 +12,20 @@ from orchestrator.spec.problems import Problem
 from orchestrator.spec.yaml import KeyPath
 
 # Key paths as schema.keys writes them. Whoever builds one removes its line.
-NOT_SUPPORTED: tuple[str, ...] = (
-    "gateway.workers",
-    "gateway.api_keys",
-)
+NOT_SUPPORTED: tuple[str, ...] = ("gateway.api_keys",)
 
 
 def not_supported(spec: SandboxSpec) -> list[Problem]:
     """A problem for each key of NOT_SUPPORTED that is set to other than its default."""
-    return [
+    found = [
         Problem(path, "not-supported", "is not supported yet", "remove it; this release knows only its default")
         for pattern in NOT_SUPPORTED
         for path in _set(spec, pattern.split("."), ())
     ]
+    if spec.gateway.workers > 1 and spec.gateway.rate_limit is not None:  # each would count for itself
+        hint = "set gateway.workers to 1, or remove the limit"
+        found.append(Problem(("gateway", "rate_limit"), "not-supported", "is not supported yet with workers", hint))
+    return found
 
 
 def _set(value: Any, pattern: list[str], path: KeyPath) -> Iterator[KeyPath]:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -11,7 +12,7 @@ import time
 
 import pytest
 
-from orchestrator import folders
+from orchestrator import folders, relisten
 
 PROGRAMS = os.path.join(os.path.dirname(__file__), "keeper_programs.py")
 DEADLINE = 20
@@ -61,6 +62,16 @@ class Bench:
     def ask(self, port):
         with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as connection:
             return int(connection.makefile().read())
+
+    def ended(self, pid):
+        """Wait for a process's end; it is the keeper's child, or nobody's."""
+        with contextlib.suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(pid)
+            poll = select.poll()
+            poll.register(descriptor, select.POLLIN)
+            found = poll.poll(DEADLINE * 1000)
+            os.close(descriptor)
+            assert found, f"{pid} lives"
 
     def record(self):
         return folders.read_json(self.folders.keeper_record)
@@ -241,3 +252,72 @@ def test_a_full_disk_costs_the_keeper_its_words_not_its_life() -> None:
     with open("/dev/full", "wb") as full:
         ran = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=full, text=True, check=False)
     assert ran.stdout == "goes on\n"
+
+
+def move(bench, **asked):
+    """Ask the keeper as control does; its answer, and the listener."""
+    answer, descriptor = relisten.ask(bench.state, *({"host": "127.0.0.1", "port": 0, "workers": 1} | asked).values())
+    return answer, None if descriptor is None else socket.socket(fileno=descriptor)
+
+
+def test_another_port_is_bound_and_served_before_the_old_one_closes_and_control_stays(bench):
+    process, before = bench.keeper()
+    control, gateway = bench.started("control", "gateway")
+    answer, listener = move(bench)
+    with listener:
+        assert listener.getsockname()[1] == answer["port"] != before["port"]
+    (newer,) = bench.started("gateway")
+    assert bench.ask(answer["port"]) == newer != gateway
+    record = bench.record()
+    assert (record["port"], record["control"]["pid"], record["orders"]["port"]) == (answer["port"], control, 0)
+    bench.ended(gateway)
+    process.terminate()
+    assert process.wait(DEADLINE) == 0
+    assert not os.path.exists(bench.state)
+
+
+def test_a_port_that_is_taken_changes_nothing(bench):
+    _, before = bench.keeper()
+    _, gateway = bench.started("control", "gateway")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        answer, listener = move(bench, port=taken.getsockname()[1], workers=3)
+    assert listener is None
+    assert answer["error"]["reference"] == "port-in-use"
+    assert bench.ask(before["port"]) == gateway
+
+
+def test_gateways_are_added_and_taken_away_on_the_same_listener(bench):
+    _, before = bench.keeper()
+    _, first = bench.started("control", "gateway")
+    same = {"port": before["port"]}
+    move(bench, workers=2, **same)[1].close()
+    (second,) = bench.started("gateway")
+    assert [one["pid"] for one in bench.record()["gateways"]] == [first, second]
+    move(bench, workers=1, **same)[1].close()
+    bench.ended(second)
+    assert bench.ask(before["port"]) == first
+
+
+def test_a_gateway_that_does_not_leave_is_killed_in_the_end(bench, monkeypatch):
+    monkeypatch.setenv("TEST_LEAVE_DEADLINE", "0.2")
+    bench.keeper()
+    _, gateway = bench.started("control", "gateway")
+    stop(gateway)
+    move(bench)[1].close()
+    bench.ended(gateway)
+
+
+def test_one_who_asks_nonsense_is_hung_up_on(bench):
+    bench.keeper()
+    bench.started("control", "gateway")
+    for text in (b"{}\n", b"no\n", b""):
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.settimeout(DEADLINE)
+            with folders.socket_address(os.path.join(bench.state, relisten.NAME)) as address:
+                asking.connect(address)
+            asking.sendall(text)
+            asking.shutdown(socket.SHUT_WR)
+            assert asking.recv(100) == b""
+    answer, listener = move(bench)
+    listener.close()
+    assert answer["ok"]

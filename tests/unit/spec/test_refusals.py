@@ -89,7 +89,7 @@ CASES = [
     gateway("host", "1.2.3", "bad-value", "'1.2.3' is no address or host name", "write for example 127.0.0.1, ::1 or localhost"),
     gateway("port", "65536", "bad-value", "must be between 0 and 65535, not 65536", "write a number between 0 and 65535"),
     gateway("port", "http", "wrong-type", "must be a whole number, not 'http'", "write for example 0"),
-    gateway("workers", "2", "not-supported", "is not supported yet", "remove it; this release knows only its default"),
+    Case("gateway.rate_limit", "gateway:\n  workers: 2\n  rate_limit: 100/minute\nmodels: {}\n", "not-supported", 3, "gateway.rate_limit: is not supported yet with workers", "set gateway.workers to 1, or remove the limit"),
     gateway("workers", "0", "bad-value", "must be at least 1, not 0", "write a number at least 1"),
     gateway("insecure", "maybe", "wrong-type", "must be true or false, not 'maybe'", YES_NO),
     gateway("hosts", "a.example", "wrong-type", "must be a list, not 'a.example'", ITEMS),
