@@ -196,10 +196,10 @@ class Executor:
             state.superseded = 0
             state.good = generation
         await self._reports.publish()
-        if not new and before is not None:
-            self._reports.reloads.gap(before, routed)
         if new:
             self._reports.reloads.live(before, routed, self._reports.routed_workers(), began)
+        elif before is not None:
+            self._reports.reloads.gap(before, routed)
 
     def _generation_of(self, routed: Routed) -> Generation | None:
         for incarnation, attempt in routed.upstreams:

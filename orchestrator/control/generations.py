@@ -67,12 +67,11 @@ class Generations:
             return made
 
     def forget(self, model: str) -> None:
-        """Take a model's trees and generations away; its numbers stay used."""
+        """Take the trees of a model that was removed away. What it had stays kept: it may only be out of a profile."""
         with self._lock:
             known = self._workshops.pop(model, None)
         trees = known.trees if known else Trees(os.path.join(self._folder, model), self._objects)
         trees.remove()
-        self._store.remove_generations(model, [row.number for row in self._store.generations(model)])
 
     def collect(self) -> int:
         """Remove file contents that no kept generation has; return how many. Slow: not before a reload."""

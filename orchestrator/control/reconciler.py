@@ -188,6 +188,7 @@ class Reconciler:
         await self._world.traffic.route(name, None)
         if self.models.pop(name, None) is None:
             return  # somebody else asked for it, too
+        await asyncio.to_thread(self._generations.forget, name)
         self._world.journal.add("stop", "removed: not in sandbox.yaml", model=name)
 
     # Between models

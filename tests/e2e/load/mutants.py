@@ -42,13 +42,15 @@ ACKNOWLEDGED_EARLY = (
         """\
         await self._reports.publish()
         if new:
-            self._reports.reloaded(before, routed, began)
+            self._reports.reloads.live(before, routed, self._reports.routed_workers(), began)
 """,
         """\
         if new:
-            self._reports.reloaded(before, routed, began)
+            self._reports.reloads.live(before, routed, self._reports.routed_workers(), began)
             await asyncio.sleep(0.1)
         await self._reports.publish()
+        if new:
+            pass
 """,
     ),
 )

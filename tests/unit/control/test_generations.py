@@ -171,11 +171,15 @@ def test_a_full_pool_refuses_and_uses_no_number(house):
     assert house.files(made[0]) == {"main.py": "0"}
 
 
-def test_numbers_are_never_used_again(house):
-    house.made()
+def test_a_model_that_was_removed_leaves_no_tree_and_comes_back_with_its_history(house):
+    first = house.save("main.py", "1")
     house.generations.forget("hello")
+    assert not house.tree(first).parent.exists()
     house.start()
-    assert house.made().number == 2
+    second = house.save("main.py", "2")
+    assert second.number == 2
+    house.workshop.release(second.number)
+    assert house.files(house.workshop.roll_back(1, 2, None).generation) == {"main.py": "1"}
 
 
 def test_data_is_reached_by_path_and_its_change_is_a_generation(house):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -16,16 +17,18 @@ from tests.unit.control.test_history import OTHER, Control
 
 
 class Troubled(Control):
-    """A control whose files cannot always be read. faults: what the next reads raise."""
+    """A control whose files cannot always be read. faults: what the next reads raise; gone: they have no model."""
 
     def __init__(self, bench: Bench) -> None:
         super().__init__(bench)
         self.faults: list[Exception] = []
+        self.gone = False
 
     def read(self, profiles: Sequence[str], models: Sequence[str]) -> Desired:
         if self.faults:
             raise self.faults.pop()
-        return super().read(profiles, models)
+        found = super().read(profiles, models)
+        return replace(found, models={}) if self.gone else found
 
     async def until_told(self, text: str) -> None:
         async with asyncio.timeout(10):
@@ -87,3 +90,13 @@ async def test_a_model_found_beside_a_wrong_file_is_built_for_once_the_file_is_r
 
     async with asyncio.timeout(10):
         await control.model.until(lambda state: state.routed is not None and len(state.routed.upstreams) == 2)
+
+
+async def test_a_removed_model_leaves_no_trees(control: Troubled) -> None:
+    pool = control.bench.folder / "generations" / "hello"
+    assert list(pool.iterdir())
+    control.gone = True
+    await control.reconciler.reread()
+    await control.reconciler.remove_orphans()
+    assert not pool.exists()
+    assert control.bench.store.generations("hello")
