@@ -128,7 +128,7 @@ def _block(measured: _Measured, count: int, pace: random.Random) -> Block:
 
 
 def _note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 def explained() -> str:
