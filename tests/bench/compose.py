@@ -20,7 +20,6 @@ DOCKERFILE = """\
 FROM {image}
 WORKDIR /app
 COPY app /app
-ENV PYTHONDONTWRITEBYTECODE=1
 CMD ["/opt/env/bin/python", "-m", "uvicorn", "app:app", "--host", "0.0.0.0", "--port", "8000", "--log-level", "error"{more}]
 """
 

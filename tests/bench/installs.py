@@ -17,15 +17,14 @@ from orchestrator.runtimes import environments
 from tests.bench.server import Unavailable, last_words, run
 
 
-def environment(folder: Path, packages: Sequence[str], imports: Sequence[str]) -> Path:
-    """The python of a new environment in `folder`. imports: what is imported once, so that no reload compiles it."""
+def environment(folder: Path, packages: Sequence[str]) -> Path:
+    """The python of a new environment in `folder`."""
     python = folder / "bin" / "python"
     tool = uv.find_uv_bin()
     options, variables = environments._index(index.read())
     environ = {**os.environ, "UV_PYTHON_DOWNLOADS": "never", **variables}
     run([tool, "venv", "-q", "--no-project", "--no-config", folder], env=environ)
     run([tool, "pip", "install", "-q", "--no-config", "--python", python, *packages, *options], env=environ)
-    run([python, "-c", "".join(f"import {name}\n" for name in imports)], cwd=folder)
     return python
 
 

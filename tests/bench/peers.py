@@ -14,14 +14,24 @@ from pathlib import Path
 from tests.bench import installs, server
 from tests.bench.subjects import MAIN, Subject
 
-APP = """\
-import json
+# Of main.py no bytecode is kept: of two saves of one size within one second the second would be taken for the first. That
+# of all other modules is, as everywhere.
+MODEL = """\
+import sys
 
+sys.dont_write_bytecode = True
 import main
 
+sys.dont_write_bytecode = False
+"""
+
+APP = f"""\
+import json
+
+{MODEL}
 
 def answer(body):
-    return json.dumps({"data": {"prediction": main.predict(**json.loads(body))}}).encode()
+    return json.dumps({{"data": {{"prediction": main.predict(**json.loads(body))}}}}).encode()
 
 
 async def app(scope, receive, send):
@@ -33,8 +43,8 @@ async def app(scope, receive, send):
         body, more = body + message.get("body", b""), message.get("more_body", False)
     found = answer(body)
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(found)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": found})
+    await send({{"type": "http.response.start", "status": 200, "headers": headers}})
+    await send({{"type": "http.response.body", "body": found}})
 
 
 def wsgi(environ, start_response):
@@ -43,21 +53,19 @@ def wsgi(environ, start_response):
     return [found]
 """
 
-SERVICE = """\
+SERVICE = f"""\
 import bentoml
 
-import main
-
+{MODEL}
 
 @bentoml.service(workers=1)
 class Answers:
     @bentoml.api
     def predict(self, x: float) -> dict:
-        return {"data": {"prediction": main.predict(x)}}
+        return {{"data": {{"prediction": main.predict(x)}}}}
 """
 
-# Saves of one size within one second would otherwise be taken for the bytecode of the one before.
-ENVIRON = {"PYTHONDONTWRITEBYTECODE": "1", "BENTOML_DO_NOT_TRACK": "True"}
+ENVIRON = {"BENTOML_DO_NOT_TRACK": "True"}
 
 
 class Peer:
@@ -101,11 +109,12 @@ def project(subject: Subject) -> Iterator[Path]:
 
 @contextmanager
 def _hosted(
-    subject: Subject, packages: Sequence[str], imports: Sequence[str], words: Sequence[str], path: str
+    subject: Subject, package: str, words: Sequence[str], path: str
 ) -> Iterator[tuple[Peer, subprocess.Popen[bytes]]]:
     with project(subject) as folder:
-        needed = ["sklearn" if name == "scikit-learn" else name for name in subject.packages]
-        python = installs.environment(folder / "env", [*packages, *subject.packages], [*imports, *needed])
+        python = installs.environment(folder / "env", [package, *subject.packages])
+        # What the model imports is compiled here, what the server does at its start: no reload has to.
+        server.run([python, "-c", subject.source(1, ours=False)])
         port = free_port()
         command = [python, "-m", *(word.format(port=port) for word in words)]
         with server.program(command, folder / "app", ENVIRON, folder / "log") as process:
@@ -116,7 +125,7 @@ def _hosted(
 def uvicorn_reload(subject: Subject) -> Iterator[Peer]:
     """`uvicorn --reload`, with watchfiles."""
     words = ["uvicorn", "app:app", "--reload", "--port", "{port}", "--log-level", "error"]
-    with _hosted(subject, ["uvicorn[standard]"], ["uvicorn", "uvloop"], words, "/") as (peer, _):
+    with _hosted(subject, "uvicorn[standard]", words, "/") as (peer, _):
         yield peer
 
 
@@ -124,7 +133,7 @@ def uvicorn_reload(subject: Subject) -> Iterator[Peer]:
 def bentoml_reload(subject: Subject) -> Iterator[Peer]:
     """`bentoml serve --reload`."""
     words = ["bentoml", "serve", "service:Answers", "--reload", "--port", "{port}"]
-    with _hosted(subject, ["bentoml"], ["bentoml"], words, "/predict") as (peer, _):
+    with _hosted(subject, "bentoml", words, "/predict") as (peer, _):
         yield peer
 
 
@@ -132,6 +141,6 @@ def bentoml_reload(subject: Subject) -> Iterator[Peer]:
 def gunicorn_hup(subject: Subject) -> Iterator[Peer]:
     """gunicorn, which watches nothing: SIGHUP follows the write. A reference."""
     words = ["gunicorn", "app:wsgi", "--bind", "127.0.0.1:{port}", "--worker-class", "gthread", "--log-level", "error"]
-    with _hosted(subject, ["gunicorn"], ["gunicorn.workers.gthread"], words, "/") as (peer, process):
+    with _hosted(subject, "gunicorn", words, "/") as (peer, process):
         peer.saved = lambda: process.send_signal(signal.SIGHUP)
         yield peer

@@ -32,7 +32,7 @@ SERVERS: dict[str, Callable[[Subject], AbstractContextManager[Server]]] = {
     **{row: partial(compose.watched, row=row) for row in compose.ACTIONS},
 }
 SAVES = 30
-PEER_SAVES = 6
+PEER_SAVES = 5
 ROUNDS = 3
 QUIET = 1.0  # calls without a save, at the start of each block
 PAUSE = (0.1, 0.3)  # after AFTER, before the next save: no server may get used to a beat

@@ -49,7 +49,9 @@ def section(subject: Subject, rows: Sequence[Row], missing: Mapping[str, str], s
     if rows:
         parts.append(HEAD + "".join(map(_row, rows)))
     if told := [row for row in rows if row.phases]:
-        parts.append("Median of each phase, as the reload events tell, ms:\n")
+        parts.append(
+            "Median of each phase, as the reload events tell, ms; `ready` counts from the order to load, so it holds those before it:\n"
+        )
         parts.append("| | phases |\n|---|---|\n" + "".join(map(_phases, told)))
     parts.append("".join(f"- {line}\n" for line in [*_ratios(rows), *_targets(subject, rows), *_missing(missing)]))
     parts.append(f"Took {seconds:.0f} s.\n")
