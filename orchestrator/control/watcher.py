@@ -19,6 +19,7 @@ from orchestrator.control.inotify import Inotify
 from orchestrator.control.notify import Exhausted, Notice, Notifier, OnNotice
 from orchestrator.control.polling import Polling
 from orchestrator.control.portable import Portable
+from orchestrator.control.remote import AlsoRemote
 from orchestrator.control.scan import DATA_FOLDERS, data_folder
 from orchestrator.plan.types import ModelDesired, ReloadPolicy
 
@@ -71,7 +72,7 @@ class Watcher:
         self, tell: Callable[[str], None] | None = None, best: Callable[[OnNotice], Notifier] | None = None
     ) -> None:
         self._tell = tell or _complain
-        self._best = best or (Inotify if sys.platform == "linux" else Portable)
+        self._best = best or (_linux if sys.platform == "linux" else Portable)
         self._notifier: Notifier | None = None
         self._sources: dict[str | None, _Source] = {}
         self._files: frozenset[str] = frozenset()
@@ -324,6 +325,10 @@ class Watcher:
         known = self._ready.get(batch.model)
         self._ready[batch.model] = batch if known is None else known | batch
         self._some.set()
+
+
+def _linux(on_notice: OnNotice) -> Notifier:
+    return AlsoRemote(on_notice, Inotify(on_notice))
 
 
 def _source(model: ModelDesired | str) -> _Source:

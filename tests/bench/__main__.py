@@ -12,11 +12,12 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from tests.bench import reload, startup
+from tests.bench import reload, startup, watching
 from tests.bench.project import ROOT
 
 PARTS = {
     "reload": ("From a save to the first new answer", reload),
+    "watching": ("A save in a large directory", watching),
     "startup": ("Starting and stopping", startup),
 }
 

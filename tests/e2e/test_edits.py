@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import compileall
 import functools
 import os
 import shutil
 import subprocess
+import time
+from pathlib import Path
 
 import pytest
 
+from tests.e2e import figures
 from tests.e2e.sandbox import Sandbox
 
-MODELS = ("one", "same", "renamed", "storm", "gone", "twins", "several", "forced")
+MODELS = ("one", "same", "renamed", "storm", "gone", "twins", "several", "forced", "compiled", "large")
 
 
 def says(word: str) -> str:
@@ -22,7 +26,10 @@ def says(word: str) -> str:
 def running(shared: Sandbox) -> None:
     for name in MODELS:
         shared.model(name, says("first"))
-    shared.spec(dict.fromkeys(MODELS))
+    shared.data("storm")
+    with (shared.data("large") / "weights").open("wb") as file:
+        file.truncate(2 << 30)
+    shared.spec({**dict.fromkeys(MODELS), "storm": {"data": "rw"}})
     shared.up()
 
 
@@ -33,7 +40,8 @@ def answers(shared: Sandbox, model: str, prediction: str) -> bool:
 def loaded(shared: Sandbox, model: str, since: int) -> list[int]:
     """Generations that were acknowledged after `since`."""
     events = shared.events[since:]
-    return [each["data"]["generation"] for each in events if each["model"] == model and each["event"] == "reload"]
+    found = [each for each in events if (each["model"], each["event"]) == (model, "reload")]
+    return [each["data"]["generation"] for each in found if each["data"].get("ok")]
 
 
 def test_the_next_call_after_the_acknowledgement_gets_the_new_code_and_says_so(shared: Sandbox) -> None:
@@ -60,6 +68,43 @@ def test_a_save_of_equal_content_is_no_generation(shared: Sandbox) -> None:
     shared.edit("same/main.py", says("second"))
 
     assert loaded(shared, "same", since) == [before.generation + 1]
+
+
+def test_what_main_imports_never_runs_from_bytecode_of_its_last_text(shared: Sandbox) -> None:
+    """Python itself takes bytecode for current whose source has the same size and second."""
+    shared.model(
+        "compiled", "import words\n\n\ndef predict() -> str:\n    return words.WORD\n", words__py="WORD = 'aa'\n"
+    )
+    shared.until(functools.partial(answers, shared, "compiled", "aa"))
+    words = shared.project / "compiled/words.py"
+    os.utime(words, (1_700_000_000, 1_700_000_000))
+    compileall.compile_file(words, quiet=1)  # by the user, beside it
+
+    for word in ("bb", "cc"):
+        since = shared.mark()
+        words.write_text(f"WORD = {word!r}\n")
+        os.utime(words, (1_700_000_000, 1_700_000_000))
+        shared.until(functools.partial(answers, shared, "compiled", word))
+        shared.event("compiled", "reload", since, ok=True)
+
+
+def test_a_large_file_in_data_is_not_read_by_any_save(shared: Sandbox) -> None:
+    before = shared.keeper["control"]["pid"], bytes_read(shared)
+    since = shared.mark()
+
+    shared.edit("large/main.py", says("second"))
+    os.utime(shared.project / "large/data/weights", (1_700_000_000, 1_700_000_000))  # that is an edit, too
+    shared.event("large", "reload", since, ok=True, files=["data/weights"])
+
+    assert shared.keeper["control"]["pid"] == before[0]
+    assert bytes_read(shared) - before[1] < 64 << 20
+    assert shared.call("large").prediction == "second"
+
+
+def bytes_read(shared: Sandbox) -> int:
+    """What control has read of files and sockets since it began."""
+    lines = Path(f"/proc/{shared.keeper['control']['pid']}/io").read_text().splitlines()
+    return int(lines[0].removeprefix("rchar: "))
 
 
 @pytest.mark.parametrize("rename", [True, False], ids=["renamed-over", "in-place"])
@@ -91,15 +136,29 @@ def test_what_editors_leave_beside_a_file_is_no_save(shared: Sandbox) -> None:
     assert loaded(shared, "renamed", since) == [before.generation + 1]
 
 
-def test_a_hundred_saves_at_once_end_in_the_last_content_with_few_generations(shared: Sandbox) -> None:
+def test_a_hundred_saves_in_a_second_end_in_the_last_content_with_few_forks(shared: Sandbox) -> None:
+    born = shared.project / "storm/data/born"
+
+    def version(number: int) -> str:
+        # Every process that begins to run this file says so.
+        begun = "import os\nos.write(os.open('data/born', os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666), b'.')\n"
+        return f"{begun}{says(f'save {number}')}"
+
     since = shared.mark()
+    began = time.monotonic()
     for number in range(100):
-        shared.save("storm/main.py", says(f"save {number}"))
+        shared.save("storm/main.py", version(number))
+        time.sleep(max(0.0, began + (number + 1) / 100 - time.monotonic()))
 
     shared.until(lambda: shared.call("storm").prediction == "save 99")
 
     shared.event("storm", "reload", since, ok=True, generation=shared.call("storm").generation)
-    assert len(loaded(shared, "storm", since)) < 50
+    forks, live = born.stat().st_size, len(loaded(shared, "storm", since))
+    figures.tell(f"{shared.runtime}: 100 saves in a second: {forks} forks, {live} generations went live")
+    assert forks < 50
+    # And nothing goes on once it is quiet.
+    shared.edit("forced/main.py", says("after the storm"))
+    assert born.stat().st_size == forks
 
 
 def test_a_model_whose_files_vanish_serves_on_and_takes_them_up_when_they_are_back(shared: Sandbox) -> None:
@@ -148,8 +207,8 @@ def test_reload_makes_a_new_generation_of_equal_content(shared: Sandbox) -> None
     assert (after.generation, after.content) == (before.generation + 1, before.content)
 
 
-def test_a_checkout_of_many_files_is_one_generation(sandbox: Sandbox) -> None:
-    files = [f"part{number}.py" for number in range(40)]
+def test_a_checkout_of_two_hundred_files_is_one_generation(sandbox: Sandbox) -> None:
+    files = [f"part{number}.py" for number in range(200)]
     source = "import glob\n\n\ndef predict() -> list:\n    return sorted({open(each).read() for each in glob.glob('part*')})\n"
     sandbox.model("one", source)
     git(sandbox, "init", "--initial-branch", "main")

@@ -21,6 +21,7 @@ from orchestrator.control.world import World
 from orchestrator.plan.types import ModelDesired
 from orchestrator.store import Store
 from orchestrator.testing import FakeRuntime, FakeTraffic
+from tests.unit.control.desk import Desk
 
 GOOD = "def predict(x): return x\n"
 
@@ -114,3 +115,11 @@ async def bench() -> AsyncIterator[Bench]:
     yield made
     await made.close()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    made = Desk(tmp_path)
+    yield made
+    await made.batches.aclose()
+    await made.watcher.close()
