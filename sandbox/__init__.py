@@ -1,4 +1,6 @@
-"""What a model may import: `Model`, `Prediction`. Standard library only, Python 3.9 to 3.14; always there in a model.
+"""What a model may import: `Model`, `Prediction`, `preloaded`. Always there in a model.
+
+Standard library only, Python 3.9 to 3.14.
 
 They are imported when first asked for: the agent lives in this package too, and must stay small.
 """
@@ -10,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sandbox.model import Model as Model
     from sandbox.model import Prediction as Prediction
+    from sandbox.model import preloaded as preloaded
 
-__all__ = ["Model", "Prediction"]
+__all__ = ["Model", "Prediction", "preloaded"]
 
 
 def __getattr__(name: str) -> Any:

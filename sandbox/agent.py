@@ -306,7 +306,7 @@ class Agent:
     # Zygotes and output
 
     def _zygote_changed(self, state: Dict[str, Any]) -> None:
-        self._spares.look(state)
+        self._spares.look()
         self._report({"type": "zygote", **state})
 
     def _zygote_capture(self, fd: int, stream: str) -> Capture:

@@ -19,9 +19,12 @@ from sandbox.health import Probe
 from sandbox.loop import Timer
 from sandbox.peak import Peak
 from sandbox.peer import Peer
+from sandbox.prelude import Prelude
 from sandbox.replica import Replica
 from sandbox.roster import Key
 from sandbox.scout import Scout
+from sandbox.second import Outcome
+from sandbox.steps import preloads
 
 CHECK_SECONDS = 10.0
 OOM_SCORES = {"active": 200, "draining": 700}
@@ -31,7 +34,7 @@ _LEAVE_SECONDS = 1.0
 _ASK_SECONDS = 0.1
 _MAX_PHASES = 16
 _UNREADY = ("loading", "paused")
-_FOLLOWING = {"import": "load", "load": "warmup"}
+_FOLLOWING = {"preload": "import", "import": "load", "load": "warmup"}
 
 
 class Attempt:
@@ -62,6 +65,8 @@ class Attempt:
         self._compiling: Optional[str] = None
         self._scout = Scout(replica.cradle)
         self._births = 0
+        self._stacks = ""
+        self._prelude: Optional[Prelude] = None
         self._error: Optional[Dict[str, Any]] = None
         self._killed = False
         self._over = False
@@ -133,6 +138,9 @@ class Attempt:
         """End it now; `exited` says "killed"."""
         self._killed = True
         self._kill_child()
+        if self._prelude is not None:
+            self._prelude.abandon()
+            self._end("killed")
 
     def retire(self, drain: float, grace: float) -> None:
         """Let it finish what it holds for `drain` seconds, cut the rest, and kill what is left `grace` later.
@@ -240,10 +248,39 @@ class Attempt:
             "sockets": config["sockets"],
             "socket": self.socket,
             "pause": order.get("pause"),
+            "volumes": config.get("volumes") or [],
         }
-        job = {"kind": "worker", "assignment": assignment, "cpus": config["cpus"], "environment": dict(os.environ)}
         self._oom_kills = self._replica.oom_kills()
+        self._job = {"assignment": assignment, "cpus": config["cpus"], "environment": dict(os.environ)}
+        second = self._replica.cradle.nursery.second
+        if not preloads(self._tree):
+            second.drop("")
+        elif order["mode"] != "spawn" and not second.ready and not self._killed:
+            self._phase = "preload"
+            self._prelude = Prelude(self._replica.cradle, order["load_timeout"], self._preloaded)
+            self._prelude.begin(self._job)
+            return
+        self._bear_worker()
+
+    def _bear_worker(self) -> None:
+        job = {"kind": "worker", **self._job}
         self._make(job, self.order["mode"], time.monotonic(), self._hear, self._worker_ended)
+
+    def _preloaded(self, outcome: Outcome, seconds: float) -> None:
+        self._prelude = None
+        if outcome.state in ("failed", "dead", "dropped"):
+            self._stacks, self._error = outcome.stacks, outcome.error
+            self._end(outcome.reason)
+            return
+        if outcome.state == "ready":
+            self._phase_done("preload", seconds)
+        else:
+            # What is forked from it would hang or be wrong: the worker runs preload.py itself.
+            self.order["mode"] = "spawn"
+            if outcome.module:
+                self._replica.cradle.nursery.unfit(outcome.module, outcome.reason)
+        self._phase = "fork"
+        self._bear_worker()
 
     def _make(
         self,
@@ -261,20 +298,27 @@ class Attempt:
         birth = self._births = self._births + 1
 
         def last(cause: str) -> None:
-            """How an earlier child ended, which was given up, is of no interest."""
             if self._births == birth:
                 ended(cause)
 
         bear(self._replica.cradle, Wanted(job, mode, self.key[0], hear, last, self._born, self._stillborn))
 
     def _bear_again(self, stale: wire.Message) -> None:
-        """What the zygote preloaded does not fit these files: this worker comes from an interpreter of its own."""
+        """What the zygote preloaded does not fit these files.
+
+        An object of preload.py's is made anew; a module is imported by this worker in an interpreter of its own.
+        """
+        self._births += 1  # how this child ends is of no interest
         self._stop_timers()
         self._scout.tell()
-        self._replica.cradle.nursery.unfit(str(stale.get("module")), str(stale.get("reason")))
+        nursery, reason = self._replica.cradle.nursery, str(stale.get("reason"))
+        if stale.get("what") == "preload":
+            nursery.second.drop(reason)
+        else:
+            nursery.unfit(str(stale.get("module")), reason)
+            self.order["mode"] = "spawn"
         self.child, self._phase = None, "fork"
         self.phases.pop("fork", None)
-        self.order["mode"] = "spawn"
         self._bear()
 
     def _stillborn(self, why: str, error: Dict[str, Any]) -> None:
@@ -289,7 +333,7 @@ class Attempt:
             self._later(CHECK_SECONDS, self._kill_child)
         else:
             self._phase_done(how, time.monotonic() - self._began)
-            self._phase = "import"
+            self._phase = "preload" if how == "spawn" and preloads(self._tree) else "import"
             self._peak = Peak(self._replica.cradle.loop, child.pid, forked=how == "fork")
             self._load_from_now()
             self._changed(self)
@@ -387,7 +431,7 @@ class Attempt:
             self._probe.cancel()
         sockets.discard(self._replica.sockets, self.socket)
         if self.state in _UNREADY and not self._killed:
-            stacks = "" if self.child is None else self.child.stacks
+            stacks = self._stacks if self.child is None else self.child.stacks
             roots = [self._replica.config["source"], self._tree]
             error = blame.place(self._error or blame.death(cause, self._phase), stacks, roots)
             self._report("failed", phase=self._phase, error=error)

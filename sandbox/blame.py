@@ -9,7 +9,7 @@ from sandbox import trace
 
 Error = Dict[str, Any]
 _LONGEST = 64 * 1024
-_DOING = {"import": "importing main.py", "load": "load()", "warmup": "the warm-up call"}
+_DOING = {"preload": "preload.py", "import": "importing main.py", "load": "load()", "warmup": "the warm-up call"}
 
 
 def reported(error: Any) -> Error:
@@ -21,19 +21,19 @@ def reported(error: Any) -> Error:
 
 def death(cause: str, phase: str) -> Error:
     """It ended before it was ready. cause: as in `exited`."""
-    doing = _DOING.get(phase, phase)
+    doing, file = _DOING.get(phase, phase), _file(phase)
     if cause == "out of memory":
-        return _error("MemoryError", f"killed for lack of memory during {doing}")
+        return _error("MemoryError", f"killed for lack of memory during {doing}", file)
     kind, _, number = cause.partition(" ")
     if kind not in ("exit", "signal"):
-        return _error("ProcessExit", f"ended during {doing}: {cause}")
+        return _error("ProcessExit", f"ended during {doing}: {cause}", file)
     if kind == "signal":
-        return _error("ProcessKilled", f"killed by {_signal(int(number))} during {doing}")
-    return _error("ProcessExit", f"exited with status {number} during {doing}")
+        return _error("ProcessKilled", f"killed by {_signal(int(number))} during {doing}", file)
+    return _error("ProcessExit", f"exited with status {number} during {doing}", file)
 
 
 def timeout(phase: str, seconds: float) -> Error:
-    return _error("TimeoutError", f"{_DOING.get(phase, phase)} did not finish in {seconds:g} s")
+    return _error("TimeoutError", f"{_DOING.get(phase, phase)} did not finish in {seconds:g} s", _file(phase))
 
 
 def unhealthy(wrong: str) -> Error:
@@ -59,6 +59,10 @@ def place(error: Error, stacks: str, roots: List[str]) -> Error:
     shown = error.get("traceback") or (stacks if found is None else found.stack)
     place = {} if found is None else {"file": found.file, "line": found.line}
     return {**error, **place, "traceback": shown}
+
+
+def _file(phase: str) -> str:
+    return "preload.py" if phase == "preload" else "main.py"
 
 
 def _error(name: str, message: str, file: Optional[str] = "main.py") -> Error:

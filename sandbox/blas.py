@@ -59,6 +59,15 @@ def setters() -> List[Setter]:
     return found
 
 
+def pin() -> None:
+    """Have this thread compute alone: threads that a library starts now would be missing in every fork."""
+    for setter in setters():
+        setter(1)
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
+
+
 def restore(found: List[Setter], environment: Mapping[str, str], cpus: Optional[float]) -> None:
     """Give this process the threads that it would have had without the pin. cpus: the model's limit, in cores."""
     for setter in found:

@@ -9,10 +9,11 @@ import contextlib
 import fcntl
 import os
 import signal
+import socket
 import sys
 from typing import Any, Callable, Dict, Iterator, List, Sequence
 
-from sandbox import proc, sockets, start, trace
+from sandbox import proc, start, trace
 from sandbox.loop import Loop, Timer
 
 # Descriptors of a spawned child start here; whatever the agent has open is moved out of their way first.
@@ -26,8 +27,8 @@ Exited = Callable[[int], None]
 class Pipes:
     """Descriptors of one child, both sides. `theirs` are handed over and then closed by `given`; the rest is ours."""
 
-    def __init__(self) -> None:
-        self.channel, channel = sockets.pair()
+    def __init__(self, kind: int = socket.SOCK_STREAM) -> None:
+        self.channel, channel = socket.socketpair(socket.AF_UNIX, kind)
         self.out, out = os.pipe()
         self.err, err = os.pipe()
         self.trace = trace.create()

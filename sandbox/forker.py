@@ -6,12 +6,12 @@ import itertools
 import json
 import os
 import socket
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from sandbox import blas, children, output, proc, start
-from sandbox.loop import Loop
-from sandbox.scan import Step
+from sandbox import blas, children, output, proc, start, trace
+from sandbox.loop import Loop, Timer
 from sandbox.steering import CUDA_CHECK
+from sandbox.steps import Step
 
 OOM_SCORE = 500
 _PROBE_SECONDS = 300.0
@@ -26,8 +26,18 @@ Wish = Tuple[Step, ...]
 MakeCapture = Callable[[int, str], output.Capture]
 
 
+class Birth(NamedTuple):
+    """Of a zygote that is forked from another: `job` says what it does first."""
+
+    parent: Forker
+    job: start.Job
+
+
 class Forker:
-    """`changed` is called when `state` is: starting → ready or unsafe → dead."""
+    """`changed` is called when `state` is: starting → ready or unsafe → dead; a forked one may also be failed or unfit.
+
+    error, module: what a failed or an unfit one says.
+    """
 
     def __init__(
         self,
@@ -38,12 +48,14 @@ class Forker:
         changed: Callable[[Forker], None],
         *,
         cpus: Optional[float] = None,
+        birth: Optional[Birth] = None,
     ) -> None:
         self.wish = wish
         self._cpus = cpus
         self.state = "starting"
         self.reason = ""
-        self.probed = False
+        # How often it said that it had imported; once more after each `bring`.
+        self.probes = 0
         self.skipped: Dict[str, str] = {}
         self.pid, self.pidfd = 0, -1
         self._changed = changed
@@ -52,6 +64,14 @@ class Forker:
         self._orders: Dict[int, Forked] = {}
         self._numbers = itertools.count(1)
         self._captures: List[output.Capture] = []
+        self._trace = -1
+        self._doomed = False
+        self._deadline: Optional[Timer] = None
+        self.error: Optional[Dict[str, Any]] = None
+        self.module = ""
+        if birth is not None:
+            self._fork_from(birth, capture)
+            return
         try:
             self._spawn(wish, capture)
         except OSError as error:
@@ -76,14 +96,42 @@ class Forker:
             theirs.close()
             os.close(out_end)
             os.close(err_end)
-        self.pidfd = os.pidfd_open(self.pid)
-        self._captures = [capture(out, "out"), capture(err, "err")]
-        self._brood.expect(self.pid, self._exited)
+        self._attend(capture(out, "out"), capture(err, "err"))
         proc.set_oom_score(self.pid, OOM_SCORE)
+        self._deadline = self._loop.later(_PROBE_SECONDS, self.kill)
+
+    def _fork_from(self, birth: Birth, capture: MakeCapture) -> None:
+        pipes = children.Pipes(socket.SOCK_SEQPACKET)
+        self._sock, self._trace = pipes.channel, pipes.trace
+        self._sock.setblocking(False)
+
+        def forked(pid: Optional[int], error: str) -> None:
+            if pid is None:
+                pipes.given()
+                for fd in (pipes.out, pipes.err):
+                    os.close(fd)
+                self._close()
+                self.state, self.reason = "dead", error
+                self._changed(self)
+                return
+            self.pid = pid
+            pipes.given()
+            self._attend(capture(pipes.out, "out"), capture(pipes.err, "err"))
+            if self._doomed:
+                self.kill()
+
+        birth.parent.fork(
+            {**birth.job, "pinned": {**blas.pinned(os.environ, birth.job["cpus"]), **_CUDA_CHECK}}, pipes.theirs, forked
+        )
+
+    def _attend(self, out: output.Capture, err: output.Capture) -> None:
+        """It lives: listen to it, and be told of its end."""
+        self.pidfd = os.pidfd_open(self.pid)
+        self._captures = [out, err]
+        self._brood.expect(self.pid, self._exited)
         self._loop.reading(self._sock.fileno(), self.read)
         for end in self._captures:
             self._loop.reading(end.fd, self._reader(end))
-        self._deadline = self._loop.later(_PROBE_SECONDS, self.kill)
 
     @property
     def imports(self) -> List[str]:
@@ -128,9 +176,12 @@ class Forker:
             if message["type"] == "forked":
                 self._answer(message["order"], message.get("pid"), message.get("error", ""))
             elif message["type"] == "probed":
-                self._deadline.cancel()
-                self.probed = True
+                self._stop_deadline()
+                self.probes += 1
                 self.state, self.reason, self.skipped = message["state"], message["reason"], message["skipped"]
+                self.error, self.module = message.get("error"), str(message.get("module", ""))
+                # One that ran preload.py came as a candidate does.
+                proc.set_oom_score(self.pid, OOM_SCORE)
                 self._changed(self)
 
     def dismiss(self) -> None:
@@ -140,7 +191,27 @@ class Forker:
         else:
             self._close()
 
+    def bring(self, wish: Wish) -> None:
+        """Have a zygote that is ready take other steps as well; `changed` is called when it has."""
+        try:
+            self._sock.send(json.dumps({"type": "import", "steps": wish}).encode())
+        except OSError:
+            self.kill()
+            return
+        self.wish = wish
+        self._deadline = self._loop.later(_PROBE_SECONDS, self.kill)
+
+    def ask_place(self) -> None:
+        """Have one that was forked write its stacks."""
+        if self.pidfd >= 0 and self._trace >= 0:
+            children.kill(self.pidfd, trace.ASK)
+
+    @property
+    def stacks(self) -> str:
+        return "" if self._trace < 0 else trace.read(self._trace)
+
     def kill(self) -> None:
+        self._doomed = True
         if self.pidfd >= 0:
             children.kill(self.pidfd)
 
@@ -152,10 +223,10 @@ class Forker:
 
     def _exited(self, status: int) -> None:
         self.read()
-        if self.state != "unsafe":
-            # An unsafe one leaves because it was dismissed; that it was unsafe is what matters.
+        if self.state in ("starting", "ready"):
+            # One that is unsafe or failed leaves because of that, and that is what matters.
             self.state, self.reason = "dead", children.cause(status)
-        self._deadline.cancel()
+        self._stop_deadline()
         self._close()
         for end in self._captures:
             self._loop.forget(end.fd)
@@ -165,6 +236,13 @@ class Forker:
         for order in list(self._orders):
             self._answer(order, None, f"the zygote died ({self.reason})")
         self._changed(self)
+        if self._trace >= 0:
+            os.close(self._trace)
+            self._trace = -1
+
+    def _stop_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
 
     def _close(self) -> None:
         if self._sock.fileno() >= 0:

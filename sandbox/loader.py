@@ -16,7 +16,7 @@ import linecache
 import os
 import sys
 from types import CodeType, ModuleType
-from typing import Any, List, Optional, Set
+from typing import Any, Iterator, List, Optional, Set
 
 from sandbox import wire
 from sandbox.failure import Source
@@ -55,16 +55,35 @@ def prepare(source: Source) -> None:
     )
 
     def hook(path: str) -> Any:
-        if path == tree or path.startswith(tree + "/"):
+        if _beneath(tree, path):
             return find(path)
         raise ImportError(f"{path} is not in the model directory")
 
     sys.path_hooks.insert(0, hook)
     sys.path.insert(0, tree)
-    for path in [path for path in sys.path_importer_cache if path == tree or path.startswith(tree + "/")]:
-        del sys.path_importer_cache[path]
+    _forget(tree)
     os.chdir(tree)
     _forget_namesakes(tree)
+
+
+@contextlib.contextmanager
+def visiting(source: Source) -> Iterator[None]:
+    """As `prepare`, for a while: afterwards no file of the user's is imported."""
+    path, hooks, folder = list(sys.path), list(sys.path_hooks), os.getcwd()
+    prepare(source)
+    try:
+        yield
+    finally:
+        sys.path[:], sys.path_hooks[:] = path, hooks
+        os.chdir(folder)
+        _forget(source.tree)
+        for name in users_modules(source.tree):
+            del sys.modules[name]
+
+
+def users_modules(tree: str) -> Set[str]:
+    """Names of the imported modules that are files or folders of this snapshot."""
+    return {name for name, module in list(sys.modules.items()) if any(_beneath(tree, path) for path in _paths(module))}
 
 
 class Imports:
@@ -146,8 +165,21 @@ def _named(name: str, module: Any) -> bool:
 
 
 def _is_third_party(module: Any) -> bool:
+    return any(part in path + os.sep for path in _paths(module) for part in _THIRD_PARTY)
+
+
+def _paths(module: Any) -> List[str]:
     paths = [getattr(module, "__file__", None), *(getattr(module, "__path__", None) or ())]
-    return any(isinstance(path, str) and part in path + os.sep for path in paths for part in _THIRD_PARTY)
+    return [path for path in paths if isinstance(path, str)]
+
+
+def _beneath(tree: str, path: str) -> bool:
+    return path == tree or path.startswith(tree + "/")
+
+
+def _forget(tree: str) -> None:
+    for path in [path for path in sys.path_importer_cache if _beneath(tree, path)]:
+        del sys.path_importer_cache[path]
 
 
 def _forget_namesakes(tree: str) -> None:

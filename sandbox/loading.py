@@ -9,12 +9,13 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
-from sandbox import compat, discovery, loader, model
+from sandbox import compat, discovery, loader, materials, model, preloading
 from sandbox.failure import Source, describe
 from sandbox.heritage import Heritage
 from sandbox.protocols import predict
 from sandbox.refusal import Refusal
 from sandbox.service import Service
+from sandbox.steps import preloads
 
 PhaseDone = Callable[[str, float], None]
 
@@ -37,7 +38,7 @@ class LoadError(Exception):
 
 
 class Stale(Exception):  # noqa: N818 - a finding, not an error of anybody's
-    """What this worker was forked with does not fit its files. what: "environment"."""
+    """What this worker was forked with does not fit its files. what: "environment" or "preload"."""
 
     def __init__(self, what: str, reason: str, module: str = "") -> None:
         super().__init__(reason)
@@ -62,6 +63,7 @@ class Loading:
         self._loop = loop
         self._done = done
         self._steering = None if heritage is None else heritage.steering
+        self._inherited = None if heritage is None else heritage.preloaded
         self._preloaded: Any = None
         self._wait = wait
         self._source = Source(assignment["source"], assignment["tree"])
@@ -70,6 +72,7 @@ class Loading:
 
     def run(self) -> Loaded:
         """Load the model. Raises LoadError, Stale. Not on a running loop: `load` may want to run one of its own."""
+        self._preload()
         imports = loader.Imports(self._source.tree, self._steering)
         with imports:
             found = self._phase("import", self._import)
@@ -86,11 +89,27 @@ class Loading:
             value = work()
         except BaseException as error:
             self._refuse_stale()
+            if isinstance(error, preloading.PreloadError):
+                raise LoadError(name, error.error) from error
             raise LoadError(name, describe(error, self._source)) from error
         self._refuse_stale()
         self._phases[name] = round(time.perf_counter() - began, 6)
         self._done(name, self._phases[name])
         return value
+
+    def _preload(self) -> None:
+        """Have what preload.py makes: the zygote's, where it was made from the same, or else made here."""
+        assignment, inherited = self._assignment, self._inherited
+        wanted = preloads(self._source.tree)
+        if inherited is not None:
+            changed = materials.changed(inherited.made_from, assignment) if wanted else "preload.py is gone"
+            if changed:
+                raise Stale("preload", changed)
+        elif wanted:
+            inherited = self._phase("preload", lambda: preloading.run(assignment, self._steering, to_fork=False))
+        if inherited is not None:
+            self._preloaded = inherited.value
+            model.keep(inherited.value)
 
     def _refuse_stale(self) -> None:
         """Also where the model's own code caught what the import raised."""

@@ -74,6 +74,20 @@ class Model(Contextual):
         return instance
 
 
+_preloaded: Any = None
+
+
+def preloaded() -> Any:
+    """What preload.py returned, or None: for models that are functions. A class has it as `self.preloaded`."""
+    return _preloaded
+
+
+def keep(value: Any) -> None:
+    """Have `preloaded` return this."""
+    global _preloaded  # noqa: PLW0603 - one model per process
+    _preloaded = value
+
+
 def place(instance: object, *, folder: str, config: Dict[str, Any], name: str, preloaded: Any) -> None:
     """Give a model its surroundings. A class with __slots__ or a read-only attribute keeps what it has."""
     model_dir = pathlib.Path(folder)

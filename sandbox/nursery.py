@@ -6,12 +6,13 @@ It knows no worker. A model whose zygote is missing or unsafe has its workers sp
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from sandbox import children, start, wire
 from sandbox.forker import Forked, Forker, MakeCapture, Wish
 from sandbox.loop import Loop
-from sandbox.scan import Step
+from sandbox.second import Outcome, Second, Settled
+from sandbox.steps import Step
 
 _BACKOFF = (0.1, 30.0)
 # A zygote that lived this long died of something else than its own start.
@@ -48,6 +49,7 @@ class Nursery:
         self._backoff = _BACKOFF[0]
         self._started = 0.0
         self._waiting: List[Callable[[], None]] = []
+        self.second = Second(loop, capture, self._second_changed)
         self._closed = False
 
     def open(self, brood: children.Children) -> None:
@@ -56,7 +58,13 @@ class Nursery:
 
     @property
     def ready(self) -> bool:
-        return self._current is not None and self._current.state == "ready"
+        return self.second.ready or (self._current is not None and self._current.state == "ready")
+
+    @property
+    def source(self) -> Optional[Tuple[int, int]]:
+        """Which zygote children come from, and how often it has imported; None while that is not settled."""
+        source = self.second.forker if self.second.ready else self._current
+        return (source.pid, source.probes) if source is not None and source.state in ("ready", "unsafe") else None
 
     @property
     def soon(self) -> bool:
@@ -73,9 +81,14 @@ class Nursery:
         """The `zygote` of the wire."""
         current = self._current
         if current is None:
-            return {"state": "absent", "pid": None, "reason": "", "imports": []}
-        pid = current.pid if current.alive else None
-        return {"state": current.state, "pid": pid, "reason": self._reason(current), "imports": current.imports}
+            return {"state": "absent", "pid": None, "reason": "", "imports": [], "preload": self.second.state}
+        return {
+            "state": current.state,
+            "pid": current.pid if current.alive else None,
+            "reason": self._reason(current),
+            "imports": current.imports,
+            "preload": self.second.state,
+        }
 
     def _reason(self, current: Forker) -> str:
         """Why it cannot be forked from, or does not have all that workers imported; "" where neither is so."""
@@ -90,10 +103,20 @@ class Nursery:
 
     def fork(self, job: start.Job, ends: start.Ends, forked: Forked) -> None:
         """Fork a child from the zygote in use, which must be ready."""
-        if self._current is None or not self.ready:
+        source = self.second.forker if self.second.ready else self._current
+        if source is None or source.state != "ready":
             forked(None, "no zygote is ready")
         else:
-            self._current.fork(job, ends, forked)
+            source.fork(job, ends, forked)
+
+    def run_preload(self, job: start.Job, settled: Settled) -> None:
+        """Have a zygote that has run preload.py, or be told why there is none."""
+        if self.second.ready:
+            settled(Outcome("ready"))
+        elif self._current is None or self._current.state != "ready":
+            settled(Outcome("unsafe", "no zygote is ready" if self._current is None else self._current.reason))
+        else:
+            self.second.make(self._brood, self._current, job, settled)
 
     def preload(self, imports: List[str], environment: Mapping[str, str]) -> None:
         """Control's wish; what workers were seen to import is added to it."""
@@ -118,6 +141,7 @@ class Nursery:
         if self._next is None:
             self._unfit[module.partition(".")[0]] = reason
             self._replace()
+        self.second.drop(reason)
 
     def look(self) -> None:
         """Take in announcements that have arrived."""
@@ -138,7 +162,8 @@ class Nursery:
             gone()
 
     def _all(self) -> List[Forker]:
-        return [forker for forker in (self._current, self._next, *self._leaving) if forker is not None]
+        own = (self._current, self._next, *self._leaving, *self.second.forkers)
+        return [forker for forker in own if forker is not None]
 
     def _wish(self) -> Wish:
         steps = dict.fromkeys([*self._asked, *self._scanned, *(("import", name) for name in self._learned)])
@@ -198,12 +223,25 @@ class Nursery:
             forker.dismiss()
         self._changed(self.state)
         self._replace()
+        self._catch_up()
+
+    def _second_changed(self) -> None:
+        self._catch_up()
+        self._changed(self.state)
+
+    def _catch_up(self) -> None:
+        """What a clean zygote could import, the one that ran preload.py can: it keeps what it made."""
+        current, second = self._current, self.second.forker
+        if current is None or second is None or self._closed or {current.state, second.state} != {"ready"}:
+            return
+        if _steered(current.wish).items() - _steered(second.wish).items():
+            second.bring(current.wish)
 
     def _lose(self, forker: Forker) -> None:
         """The one in use died: another after a back-off, which a long life resets."""
         if self._closed:
             return
-        if not forker.probed:
+        if not forker.probes:
             self._hopeless.append(forker.wish)
         if time.monotonic() - self._started > _SOUND_SECONDS:
             self._backoff = _BACKOFF[0]

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import ast
 import os
-from typing import Callable, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Callable, Iterator, List, Optional, Sequence, Set
 
-# ("import", module) or ("set" | "default", variable, value)
-Step = Tuple[str, ...]
+from sandbox.steps import MOST, Step
+
 LARGEST = 1024 * 1024
-MOST = 500
-_LENGTHS = {"import": 2, "set": 3, "default": 3}
 
 
 def program(tree: str, entry: str, wanted: Callable[[str], bool]) -> List[Step]:
@@ -23,13 +21,6 @@ def program(tree: str, entry: str, wanted: Callable[[str], bool]) -> List[Step]:
     for module in ("preload", entry):
         scan.follow(module)
     return scan.steps[:MOST]
-
-
-def received(steps: object) -> List[Step]:
-    """Steps as a checker sent them, made sure to have their form: it had the user's text before it."""
-    given = steps if isinstance(steps, list) else []
-    texts = [tuple(step) for step in given if isinstance(step, list) and all(isinstance(each, str) for each in step)]
-    return [step for step in texts if step and len(step) == _LENGTHS.get(step[0])][:MOST]
 
 
 class _Scan:

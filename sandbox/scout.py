@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import List, Optional
 
-from sandbox import scan, start, wire
+from sandbox import start, steps, wire
 from sandbox.birth import Cradle, Wanted, bear
 from sandbox.child import Child
-from sandbox.scan import Step
+from sandbox.steps import Step
 
 _SECONDS = 10.0
 
@@ -24,7 +24,7 @@ class Scout:
     def hear(self, message: wire.Message) -> None:
         """`scanned` of a checker."""
         if message.get("type") == "scanned":
-            self._steps = scan.received(message.get("steps"))
+            self._steps = steps.received(message.get("steps"))
             if self._in_time:
                 self.tell()
 

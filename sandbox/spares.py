@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Callable, Dict, List, Optional
+from typing import Callable, List, Optional, Tuple
 
 from sandbox import start, wire
 from sandbox.child import Child
@@ -37,7 +37,7 @@ class Spares:
         self._cpus = cpus
         self._waiting: List[Child] = []
         self._ordered = 0
-        self._origin: Optional[int] = None
+        self._origin: Optional[Tuple[int, int]] = None
         self._timer: Optional[Timer] = None
         self._closed = False
 
@@ -61,11 +61,12 @@ class Spares:
             self._timer.cancel()
         self._timer = self._loop.later(_QUIET_SECONDS, self._fill)
 
-    def look(self, zygote: Dict[str, Any]) -> None:
-        """The zygote's state changed: children of an earlier one lack what this one imported."""
-        if zygote["state"] in ("ready", "unsafe") and zygote["pid"] != self._origin:
+    def look(self) -> None:
+        """The zygotes changed: children of an earlier one lack what this one imported."""
+        source = self._nursery.source
+        if source is not None and source != self._origin:
             self._discard()
-            self._origin = zygote["pid"]
+            self._origin = source
             self.refill()
 
     def close(self) -> None:

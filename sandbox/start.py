@@ -15,7 +15,7 @@ import sys
 from functools import partial
 from typing import Any, Dict, NamedTuple, Optional
 
-from sandbox import blas, proc, trace
+from sandbox import blas, proc, steering, trace
 from sandbox.heritage import Heritage
 
 CANDIDATE_OOM_SCORE = 1000
@@ -53,9 +53,18 @@ def read_job(fd: int) -> Job:
 def run(job: Job, ends: Ends, heritage: Optional[Heritage] = None) -> None:
     """Become what the job says, and return when that has ended. heritage: a zygote's; None where there was none.
 
-    "kind" is "check", "worker", or "wait": get ready to be either, then do the job that comes over the channel.
+    "kind" is "check", "worker", or "wait": get ready to be either, then do the job that comes over the channel; or
+    "preload": a zygote that runs preload.py, its orders on the channel.
     """
     _settle(ends)
+    if job["kind"] == "preload" and heritage is not None:
+        from sandbox import zygote
+
+        trace.arm(ends.trace)
+        zygote.second(job, ends, heritage)
+        return
+    # What the model's children leave behind stays under the worker, so that its end is theirs.
+    proc.become_subreaper()
     channel = socket.socket(fileno=ends.channel)
     if job["kind"] != "check":
         trace.arm(ends.trace)
@@ -64,6 +73,8 @@ def run(job: Job, ends: Ends, heritage: Optional[Heritage] = None) -> None:
         threads = partial(blas.restore, [] if heritage is None else heritage.setters, os.environ, job["cpus"])
         threads()
         if heritage is not None:
+            if heritage.preloaded is not None:
+                steering.apply(heritage.preloaded.environment)
             heritage.steering.begin(threads)
         _reseed()
         gc.enable()
@@ -89,8 +100,6 @@ def _settle(ends: Ends) -> None:
     if os.getsid(0) != os.getpid():
         os.setsid()
     proc.set_oom_score(os.getpid(), CANDIDATE_OOM_SCORE)
-    # What the model's children leave behind stays under the worker, so that its end is theirs.
-    proc.become_subreaper()
     for source, target in ((ends.out, 1), (ends.err, 2)):
         os.dup2(source, target)
         os.close(source)

@@ -125,11 +125,7 @@ class Steering:
         for asked in self._steps[index].asked:
             self._take_effects(asked, done)
         effects = {name: value for name, value in self._steps[index].effects.items() if name not in _OWN}
-        for name, value in effects.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        apply(effects)
         self._baseline = applied(self._baseline, effects)
 
 
@@ -138,6 +134,17 @@ def difference(before: Mapping[str, str], now: Mapping[str, str]) -> Changes:
     changed: Changes = {name: value for name, value in now.items() if before.get(name) != value}
     changed.update((name, None) for name in before if name not in now)
     return changed
+
+
+def apply(changes: Changes) -> None:
+    """Change this process's environment, but for what a zygote sets for itself."""
+    for name, value in changes.items():
+        if name in _OWN:
+            continue
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def applied(environment: Mapping[str, str], changes: Changes) -> Dict[str, str]:

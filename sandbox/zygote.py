@@ -5,7 +5,9 @@ It is told steps, in the order in which the model would take them: variables to 
 It answers orders of the agent on a SOCK_SEQPACKET socket (a message is a packet; descriptors travel with theirs):
 
   agent → zygote   {"type": "fork", "order": n}, with the job's memfd and the six descriptors of start.Ends
+                   {"type": "import", "steps": [Step]}: take these too (of a second-level zygote), and say `probed`
   zygote → agent   {"type": "probed", "state": "ready" | "unsafe", "reason", "skipped": {module: why}}
+                   of a second-level zygote also state "failed" with "error" or "unfit" with "module"; then it ends
                    {"type": "forked", "order": n, "pid"} or {"type": "forked", "order": n, "error"}
 """
 
@@ -20,10 +22,10 @@ import socket
 import sys
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from sandbox import blas, packages, proc, start
+from sandbox import blas, packages, preloading, proc, start
 from sandbox.heritage import Heritage
-from sandbox.scan import Step
 from sandbox.steering import Steering
+from sandbox.steps import Step
 
 _CUDA_NOT_INITIALISED = 3
 
@@ -42,24 +44,61 @@ def main(wish: start.Job, control: int) -> None:
     _import_own()
     steering = Steering()
     skipped = _take(wish["steps"], steering)
+    setters, reason = _probed()
+    _say(sock, {"type": "probed", "state": "unsafe" if reason else "ready", "reason": reason, "skipped": skipped})
+    birth = _serve(sock, steering, setters)
+    if birth is not None:
+        start.run(birth.job, birth.ends, Heritage(setters, steering))
+
+
+def second(job: start.Job, ends: start.Ends, heritage: Heritage) -> None:
+    """Forked from a clean zygote: run preload.py, probe, then fork on order. In a child this goes on as its life."""
+    sock = socket.socket(fileno=ends.channel)
+    for fd in (ends.out_read, ends.err_read):
+        os.close(fd)
+    os.environ.clear()
+    os.environ.update({**job["environment"], **job["pinned"]})
+    steering = heritage.steering
+    steering.begin(lambda: None)
+    gc.enable()
+    try:
+        preloaded = preloading.run(job["assignment"], steering, to_fork=True)
+    except preloading.PreloadError as failed:
+        stale = steering.stale
+        news = {"state": "unfit", "module": stale.module} if stale else {"state": "failed", "error": failed.error}
+        _say(sock, {"type": "probed", "reason": stale.reason if stale else str(failed), "skipped": {}, **news})
+        return
+    setters, reason = _probed()
+    _say(sock, {"type": "probed", "state": "unsafe" if reason else "ready", "reason": reason, "skipped": {}})
+    birth = _serve(sock, steering, setters)
+    if birth is not None:
+        start.run(birth.job, birth.ends, Heritage(setters, steering, preloaded))
+
+
+def _probed() -> Tuple[List[blas.Setter], str]:
+    """Make this process one to fork from: what sets its libraries' threads, and why it must not be, or ""."""
     reason = _unsafe()
     setters = blas.setters()
     gc.collect()
     gc.disable()
     gc.freeze()
-    _say(sock, {"type": "probed", "state": "unsafe" if reason else "ready", "reason": reason, "skipped": skipped})
-    birth = _serve(sock)
-    if birth is not None:
-        start.run(birth.job, birth.ends, Heritage(setters, steering))
+    return setters, reason
 
 
-def _serve(sock: socket.socket) -> Optional[Birth]:
+def _serve(sock: socket.socket, steering: Steering, setters: List[blas.Setter]) -> Optional[Birth]:
     """Answer orders. Returns in a child; None in the zygote itself once the agent has closed."""
     while True:
         data, fds, _, _ = socket.recv_fds(sock, 65536, 16)
         if not data:
             return None
-        order = json.loads(data)["order"]
+        message = json.loads(data)
+        if message["type"] == "import":
+            skipped = _take(message["steps"], steering)
+            setters[:], reason = _probed()
+            state = "unsafe" if reason else "ready"
+            _say(sock, {"type": "probed", "state": state, "reason": reason, "skipped": skipped})
+            continue
+        order = message["order"]
         try:
             pid = _fork(sock, order)
         except OSError as error:

@@ -128,6 +128,7 @@ def agent_config(sandbox: str, model: ModelDesired, place: ReplicaPlace) -> str:
         "data": paths.get("data"),
         "source": model.path,
         "cpus": model.limits.cpus,
+        "volumes": [mount.target for mount in model.mounts],
         "isolation": None,
         "grace": GRACE,
     }

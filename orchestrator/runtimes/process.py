@@ -176,6 +176,7 @@ class ProcessRuntime:
                 "data": seen.get("data"),
                 "source": model.path,
                 "cpus": model.limits.cpus,
+                "volumes": [mount.target for mount in model.mounts],
                 "isolation": walls.instructions(machine, tenant, self._hidden),
                 "grace": GRACE,
             }

@@ -101,7 +101,16 @@ class Replica:
         self._controls: list[Control] = []
         self.agents: list[subprocess.Popen[bytes]] = []
         self.workers: set[int] = set()
+        self.data: str | None = None
         self.control = self.start()
+
+    def restart(self, data: str) -> None:
+        """Another agent, with a data folder."""
+        self.control.close()
+        self.agent.terminate()
+        self.agent.wait(10)
+        self.data = data
+        self.start()
 
     def start(self) -> Control:
         """Start an agent and dial it."""
@@ -113,7 +122,7 @@ class Replica:
             "index": 0,
             "sockets": str(self.sockets),
             "generations": str(self.generations),
-            "data": None,
+            "data": self.data,
             "source": str(self.source),
             "cpus": None,
             "isolation": None,
@@ -146,6 +155,10 @@ class Replica:
         """Order `load` of a generation with this main.py, checked first."""
         files = fields.pop("files", {})
         tree = self.tree(generation, main=main, **files)
+        for name, text in fields.pop("texts", {}).items():
+            (self.generations / tree / name).write_text(text)
+        if self.data is not None:
+            (self.generations / tree / "data").symlink_to(self.data)
         order = {
             "type": "load",
             "generation": generation,
@@ -170,7 +183,7 @@ class Replica:
         self.workers.add(message["pid"])
         return message
 
-    def failed(self, generation: int, main: str, **fields: Any) -> dict[str, Any]:
+    def failed(self, generation: int, main: str = GOOD, **fields: Any) -> dict[str, Any]:
         """Load and expect it to fail; the error."""
         self.load(generation, main, **fields)
         message = self.control.wait("ready", "failed", generation=generation)

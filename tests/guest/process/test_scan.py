@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import scan
+from sandbox import scan, steps
 from sandbox.steering import Steered, Steering
 
 
@@ -54,14 +54,14 @@ def test_nothing_counts_after_another_statement(tmp_path: Path, first: str) -> N
 
 
 def test_a_file_of_the_users_is_followed_and_never_preloaded(tmp_path: Path) -> None:
-    steps = program(
+    found = program(
         tmp_path,
         main="import torch\nimport helper\nfrom parts import one\nimport pandas\n",
         helper="import scipy\nX = 1\nimport never\n",
         torch="import numpy\nimport main\n",
         **{"parts/one": "import never\n", "parts/__init__": "from . import one\nimport sklearn\n"},
     )
-    assert steps == [("import", name) for name in ("numpy", "scipy", "sklearn", "pandas")]
+    assert found == [("import", name) for name in ("numpy", "scipy", "sklearn", "pandas")]
 
 
 def test_preload_py_comes_first_and_entry_decides(tmp_path: Path) -> None:
@@ -77,8 +77,8 @@ def test_a_file_that_does_not_parse_has_no_steps(tmp_path: Path, text: str) -> N
 def test_steps_from_a_checker_are_looked_at_before_they_are_believed() -> None:
     good = [["import", "a"], ["set", "A", "1"], ["default", "A", "1"]]
     bad = [["import"], ["set", "A"], ["run", "a"], ["import", 3], "import", []]
-    assert scan.received([*good, *bad]) == [tuple(step) for step in good]
-    assert scan.received(None) == []
+    assert steps.received([*good, *bad]) == [tuple(step) for step in good]
+    assert steps.received(None) == []
 
 
 def test_a_module_is_refused_under_other_variables_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
