@@ -7,6 +7,7 @@ import os
 from typing import Dict, List, Optional
 
 _PR_SET_CHILD_SUBREAPER = 36
+_ROOT = "/sys/fs/cgroup"
 
 
 def become_subreaper() -> None:
@@ -81,7 +82,7 @@ def memory(oom_file: Optional[str]) -> Optional[int]:
     """
     folders = [os.path.dirname(oom_file)] if oom_file else []
     if os.getpid() == 1:
-        folders += ["/sys/fs/cgroup", "/sys/fs/cgroup/memory"]
+        folders += [_ROOT, f"{_ROOT}/memory"]
     for folder in folders:
         for charged, droppable in (
             ("memory.current", "inactive_file"),
@@ -120,6 +121,8 @@ def _oom_files() -> List[str]:
                 found.insert(0, f"/sys/fs/cgroup{path}/memory.events")
             elif "memory" in controllers.split(","):
                 found.append(f"/sys/fs/cgroup/memory{path}/memory.oom_control")
+    # A container may be told its path on the host, and see its own cgroup as the root all the same.
+    found += [f"{_ROOT}/memory.events", f"{_ROOT}/memory/memory.oom_control"] if os.getpid() == 1 else []
     return found
 
 

@@ -32,11 +32,13 @@ async def predict() -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def running(shared: Sandbox) -> None:
-    for name in ("tight", "broken", "twins"):
+    for name in ("tight", "broken", "twins", "hog"):
         shared.model(name, model("old"))
     shared.model("roomy", model("old"))
     limited = {"resources": {"memory": LIMIT}}
-    shared.spec({"tight": limited, "broken": limited, "twins": {**limited, "replicas": 2}, "roomy": None})
+    shared.spec(
+        {"tight": limited, "broken": limited, "hog": limited, "twins": {**limited, "replicas": 2}, "roomy": None}
+    )
     shared.up()
 
 
@@ -92,6 +94,23 @@ def test_where_the_new_generation_fails_to_load_the_old_one_is_started_again(sha
     assert held(shared, "broken") > 0
     assert {each.body["data"]["prediction"] for each in load.samples} == {"old"}
     assert any("answers again" in each["message"] for each in shared.events if each["model"] == "broken")
+
+
+def test_a_load_that_takes_more_than_the_limit_is_killed_and_the_old_generation_is_back(shared: Sandbox) -> None:
+    before = shared.row("hog")
+    with load_on(shared, "hog").running() as load:
+        more(shared, load)
+        since = shared.mark()
+        shared.save("hog/main.py", model("new", "KEPT = [b'x' * (10 << 20) for _ in range(40)]"))
+        rejected = shared.event("hog", "reload", since, ok=False)
+        shared.state_of("hog", "degraded")
+        more(shared, load)
+
+    after = shared.row("hog")
+    assert "killed for lack of memory during load()" in rejected["message"]
+    assert (after["generation"], after["pids"]["agent"]) == (before["generation"], before["pids"]["agent"])
+    assert load.failures() == []
+    assert {each.body["data"]["prediction"] for each in load.samples} == {"old"}
 
 
 def test_what_fails_before_its_load_ends_nothing(shared: Sandbox) -> None:

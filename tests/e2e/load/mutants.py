@@ -73,10 +73,17 @@ IDLE_CLOSED_BY_WORKER = Exchange(
 )
 
 # The gateway takes a request that never started for one whose worker died.
-NO_RETRY = Exchange(
-    "orchestrator/gateway/forward.py",
-    "                if call.rest is not None:\n",
-    "                if early is not None:\n",
+NO_RETRY = (
+    Exchange(
+        "orchestrator/gateway/forward.py",
+        "                    case NeverStarted() if call.rest is None:\n",
+        "                    case NeverStarted() if not isinstance(error, NeverStarted):\n",
+    ),
+    Exchange(
+        "orchestrator/gateway/exchange.py",
+        "        never = isinstance(failure, NeverStarted)\n",
+        "        never = isinstance(failure, NeverStarted) and not failure.args\n",
+    ),
 )
 
 

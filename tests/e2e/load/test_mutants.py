@@ -54,7 +54,7 @@ def test_acknowledging_before_the_gateways_have_swapped_is_caught(
 def test_a_worker_that_closes_idle_connections_first_is_caught_once_nothing_is_sent_again(
     sandbox: Sandbox, tell: Callable[[str], None]
 ) -> None:
-    found = caught(sandbox, tell, [mutants.IDLE_CLOSED_BY_WORKER, mutants.NO_RETRY])
+    found = caught(sandbox, tell, [mutants.IDLE_CLOSED_BY_WORKER, *mutants.NO_RETRY])
 
     assert [each for each in found.lost if "WORKER_DIED" in each]
 

@@ -56,4 +56,9 @@ def test_whatever_happens_to_a_model_short_of_memory_it_comes_to_rest(
     for _ in range(chance.randint(3, STEPS)):
         weights, possible = zip(*steps(life, chance), strict=True)
         chance.choices(possible, weights)[0](chance.choice(THEN))
+    life.scale(replicas=chance.randint(1, 3), then="settle")
+    life.reload(then="settle")
+    life.world.run_out()
+    life.memory_gets_short(short=True, then="settle")
+    life.save(fate="good", then=chance.choice(THEN))
     life.teardown()
