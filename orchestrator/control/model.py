@@ -9,7 +9,7 @@ import contextlib
 import os
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from orchestrator import sockets
@@ -27,6 +27,7 @@ from orchestrator.control.world import World
 from orchestrator.errors import SandboxError
 from orchestrator.plan.actions import Action
 from orchestrator.plan.changes import Change, classify
+from orchestrator.plan.identity import specification_of
 from orchestrator.plan.observed import ModelObserved, Routed
 from orchestrator.plan.planner import Plan, plan
 from orchestrator.plan.status import status
@@ -81,6 +82,24 @@ class Model:
                 del self.state.environments[desired.lock_hash]  # it is tried once more, and told of, after any change
         if before is not None and before.lock_hash != desired.lock_hash:
             self.state.environments.pop(desired.lock_hash, None)
+        self.wake()
+
+    def mount(self, found: Mapping[str, str], seen_at: float, *, told: bool = True) -> None:
+        """Note which folders lie where its replicas mount them. What is missing may come back: nothing changes yet.
+
+        told: whether there is nothing else that the replicas are replaced for.
+        """
+        state = self.state
+        moved = sorted(path for path, identity in found.items() if state.mounts.get(path) != identity)
+        if not moved:
+            return
+        state.mounts = {**state.mounts, **found}
+        state.resolve()
+        if told and state.wish is not None:
+            shown = ", ".join(os.path.relpath(path, state.wish.path) for path in moved)
+            self._note(Change("replace", (f"{shown} is another folder now",)), seen_at)
+            message = f"changed (replace: {shown} is another folder now)"
+            self._world.journal.add("spec", message, model=state.name, tier="replace")
         self.wake()
 
     def _note(self, change: Change, seen_at: float | None) -> None:
@@ -233,7 +252,7 @@ class Model:
             guest=self._world.guest,
         )
         replica = Replica(place, record.replica_hash, record=record, state="starting" if record.alive else "dead")
-        if desired.replica_hash == record.replica_hash.partition("+")[0]:  # see ModelState.resolve
+        if desired.replica_hash == specification_of(record.replica_hash):
             replica.born = replace(desired, replica_hash=record.replica_hash)
         replica.not_enforced = record.not_enforced
         replica.last_attempt = _last_attempt(record.sockets)

@@ -48,7 +48,8 @@ async def _model(name: str, model: Model, before: ModelDesired | None, wish: Mod
     if model.state.wanted is None:
         changed = None  # its first look is under way: all of it is new, and no edit
     observed = replace(model.observe(), tight=await model.memory.verdict())
-    foretold = forecast(before, wish, changed or (), observed, model.state.unforkable)
+    applied = None if before is None else model.state.born(before)
+    foretold = forecast(applied, model.state.born(wish), changed or (), observed, model.state.unforkable)
     return [_edit(name, each) for each in foretold]
 
 

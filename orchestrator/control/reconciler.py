@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import traceback
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.control.generations import Generations
 from orchestrator.control.model import Model
+from orchestrator.control.mounts import mounted
 from orchestrator.control.orphans import wish_of
+from orchestrator.control.scan import DATA_FOLDERS
 from orchestrator.control.state import ModelState
 from orchestrator.control.watcher import Batch, Watcher
 from orchestrator.control.world import World
@@ -25,6 +28,7 @@ from orchestrator.ports import ReplicaRecord, Runtime
 DRAIN_AT_DOWN = 10.0
 COLLECT_EVERY = 1800.0
 LISTEN_AGAIN = 1.0
+LOOK_AT_MOUNTS_EVERY = 1.0
 
 # Reads the files anew for these profiles and models; raises SpecError.
 Read = Callable[[Sequence[str], Sequence[str]], Desired]
@@ -66,6 +70,7 @@ class Reconciler:
             await self._apply(desired, records)
         self._tasks.append(asyncio.create_task(self._watch(), name="watch"))
         self._tasks.append(asyncio.create_task(self._collect(), name="collect"))
+        self._tasks.append(asyncio.create_task(self._look_at_mounts(), name="mounts"))
 
     def tell(self, message: str) -> None:
         """Tell people something about the sandbox as a whole."""
@@ -133,13 +138,16 @@ class Reconciler:
                 return
             self._generations.allow(desired.roots)
             self.on_desired(desired)
+            folders = await asyncio.to_thread(_folders, desired.models)
             adopting = []
             for name, wish in desired.models.items():
                 model = self.models.get(name)
                 if model is None:
                     model = self.models[name] = Model(name, self._world, self._generations, self._unblock)
-                    adopting.append(self._introduce(model, wish, records.get(name, ())))
+                    adopting.append(self._introduce(model, wish, records.get(name, ()), folders[name]))
                 else:
+                    told = before is not None and before.models.get(name) == wish
+                    model.mount(folders[name], seen_at or time.monotonic(), told=told)
                     self._update(model, before.models.get(name) if before is not None else None, wish, seen_at)
             adopting += [self._adopt_orphan(name, records[name]) for name in records if name not in self.models]
             await asyncio.gather(*adopting)
@@ -151,7 +159,10 @@ class Reconciler:
             )
             self._unblock()
 
-    async def _introduce(self, model: Model, wish: ModelDesired, records: Sequence[ReplicaRecord]) -> None:
+    async def _introduce(
+        self, model: Model, wish: ModelDesired, records: Sequence[ReplicaRecord], folders: Mapping[str, str]
+    ) -> None:
+        model.mount(folders, time.monotonic(), told=False)
         await model.adopt(wish, records)
         model.want(wish, self._blocked(wish))
         await model.reports.publish()  # the gateways must know it before they are told anything
@@ -261,8 +272,26 @@ class Reconciler:
         if batch.paths is None or _touches_spec(batch.paths):
             with contextlib.suppress(SandboxError):
                 await self.reread(seen_at=batch.seen_at)
+        if batch.paths is None or any(path.split("/")[0] in DATA_FOLDERS for path in batch.paths):
+            await self.remount()  # first: what a dead mount shows is no content of the new generation
         # One look at a time per model, but no model waits for another's.
         self._background(model.source.look(batch.paths, seen_at=batch.seen_at))
+
+    async def _look_at_mounts(self) -> None:
+        """Nothing tells that a folder was deleted and made again, but for the folder itself."""
+        while True:
+            await asyncio.sleep(LOOK_AT_MOUNTS_EVERY)
+            await self.remount()
+
+    async def remount(self) -> None:
+        """Have replicas of folders that were deleted and made again replaced."""
+        seen_at = time.monotonic()
+        wishes = {name: model.state.wish for name, model in self.models.items() if not model.state.orphan}
+        found = await asyncio.to_thread(_folders, {name: wish for name, wish in wishes.items() if wish is not None})
+        for name, folders in found.items():
+            model = self.models.get(name)
+            if model is not None and model.state.wish is wishes[name]:
+                model.mount(folders, seen_at)
 
     def _background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -331,6 +360,10 @@ class Reconciler:
         await asyncio.gather(*(model.stop(drain) for model in self.models.values()))
         for model in self.models.values():
             self._world.journal.add("stop", "stopped", model=model.state.name)
+
+
+def _folders(models: Mapping[str, ModelDesired]) -> dict[str, Mapping[str, str]]:
+    return {name: mounted(wish) for name, wish in models.items()}
 
 
 def _touches_spec(paths: Iterable[str]) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from orchestrator.control.replica import Replica
 from orchestrator.plan import backoff
+from orchestrator.plan.identity import born_with
 from orchestrator.plan.lifecycle import ANSWERS
 from orchestrator.plan.observed import EnvironmentState, ModelObserved, Problem, Routed
 from orchestrator.plan.overlap import Peak, Tight
@@ -32,7 +33,8 @@ class Edit:
 class ModelState:
     """Mutable facts of one model; see plan/observed.py for what the planner is shown of them.
 
-    wish: as the files say; desired: the same with `reload.mode: replace` worked in. edits: what is behind
+    wish: as the files say; desired: the same with `reload.mode: replace` and mounts worked in. mounts: device and inode
+    of each folder that replicas mount, as last seen there. edits: what is behind
     each generation that was made here. respec: what is behind the replicas that are to come; told_live: behind limits
     that not all that runs has confirmed yet. built_in: seconds by lock hash, until a reload tells of them. failures:
     how often a key of retry_at failed in a row, and when last.
@@ -55,6 +57,7 @@ class ModelState:
     retry_at: dict[str, float] = field(default_factory=dict)
     halted: set[tuple[str, int]] = field(default_factory=set)
     edits: dict[int, Edit] = field(default_factory=dict)
+    mounts: dict[str, str] = field(default_factory=dict)
     respec: Edit | None = None
     told_live: Edit | None = None
     built_in: dict[str, float] = field(default_factory=dict)
@@ -91,13 +94,16 @@ class ModelState:
         """Why no worker is forked; "" where one can be."""
         return next((each.unforkable for each in self.replicas.values() if each.unforkable), "")
 
+    def born(self, wish: ModelDesired) -> ModelDesired:
+        """What a wish asks replicas to be born with: a folder that is another now needs new ones, which mount it; with
+        `reload.mode: replace` each generation has replicas of its own.
+        """
+        number = self.wanted.number if self.wanted is not None and wish.reload.mode == "replace" else None
+        return replace(wish, replica_hash=born_with(wish.replica_hash, self.mounts, number))
+
     def resolve(self) -> None:
-        """Derive `desired`: with `reload.mode: replace` each generation is born in replicas of its own."""
-        wish, wanted = self.wish, self.wanted
-        if wish is None or wanted is None or wish.reload.mode != "replace":
-            self.desired = wish
-        else:
-            self.desired = replace(wish, replica_hash=f"{wish.replica_hash}+g{wanted.number}")
+        """Derive `desired`."""
+        self.desired = None if self.wish is None else self.born(self.wish)
 
     def generations_in_use(self) -> set[int]:
         """Generations whose trees must not change: a worker runs from them, or one may be started any moment."""

@@ -5,6 +5,7 @@ It decides nothing; what it keeps is the earliest time at which waiting ends.
 
 from __future__ import annotations
 
+from orchestrator.plan.identity import mounts_of
 from orchestrator.plan.observed import ModelObserved, ReplicaObserved, WorkerObserved
 from orchestrator.plan.types import Generation, ModelDesired
 
@@ -60,12 +61,13 @@ class Situation:
 
     def target(self, replica_hash: str) -> Generation | None:
         """What replicas of this hash should run. New requirements are for the replicas that will have them; with
-        `reload.mode: replace`, so is every edit.
+        `reload.mode: replace`, or where a mounted folder is another one now, so is every edit.
         """
         found = target(self.observed, replica_hash)
         if found is None or replica_hash == self.desired.replica_hash:
             return found
-        if self.desired.reload.mode != "replace" and not brings_packages(self.desired, found):
+        same_folders = mounts_of(replica_hash) == mounts_of(self.desired.replica_hash)  # else it sees dead ones
+        if self.desired.reload.mode != "replace" and same_folders and not brings_packages(self.desired, found):
             return found
         good = self.observed.good
         return None if good is None or (good.number, replica_hash) in self.observed.rejected else good

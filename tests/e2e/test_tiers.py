@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 from typing import Any
@@ -111,3 +112,19 @@ def test_a_port_that_cannot_be_had_is_told_and_changes_nothing(shared: Sandbox) 
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as found:
         return int(found.getsockname()[1])
+
+
+def test_a_data_folder_that_is_deleted_and_made_again_is_seen_by_a_new_replica(shared: Sandbox) -> None:
+    shared.model("reader", 'def predict() -> str:\n    return open("data/word").read()\n', data___word="one")
+    shared.spec({"one": None, "reader": None})
+    shared.event("reader", "ready")
+    assert shared.call("reader").prediction == "one"
+    since = shared.mark()
+    fresh = shared.project / "fresh"
+    fresh.mkdir()
+    (fresh / "word").write_text("two")
+    shutil.rmtree(shared.project / "reader" / "data")
+    fresh.rename(shared.project / "reader" / "data")
+    event = shared.event("reader", "reload", since, tier="replace", result="ok")
+    assert "data is another folder now" in event["message"]
+    assert shared.until(lambda: shared.call("reader").prediction == "two")
