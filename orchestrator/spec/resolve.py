@@ -147,7 +147,7 @@ class _Resolver:
             warmup=spec.warmup,
         )
         configs = (f"{path}/{config.FILE}",) if own else ()
-        files = (*environment.files, *configs, *needs.files)
+        files = (*environment.files, *configs, *needs.files, *self.boundary.links(spec.path))
         return _Outcome(replace(bare, replica_hash=replica_hash(bare, data)), problems, files)
 
     def data(self, path: str) -> str | None:
