@@ -97,6 +97,13 @@ def openai_failure(refusal: Refusal) -> bytes:
     return _json({"error": {"message": message, "type": kind, "param": param, "code": code}})
 
 
+def v2_failure(refusal: Refusal) -> bytes:
+    """A refusal as clients of the Open Inference Protocol read it."""
+    details = refusal.details
+    told = f": {details}" if isinstance(details, str) and details and details != refusal.message else ""
+    return _json({"error": f"{refusal.message}{told}"})
+
+
 def request_id(offered: str | None) -> str:
     """The client's own id where it is printable and at most 128 characters, else a new one."""
     return offered if offered is not None and is_request_id(offered) else new_id()

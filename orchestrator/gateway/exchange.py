@@ -179,7 +179,7 @@ class Exchange:
             if self._endpoint.kind is Kind.WORKER_BY_BODY:
                 self._model = model_of(body)
                 self._gateway.routes.route(self._model)
-            self._data = ticket.request(self.id, body)
+            self._data = ticket.request(self.id, self._client.mark, body)
             self._phase = Phase.HEAD
             if self._endpoint.counted:
                 self._gateway.recorder.begin(self._model)
@@ -298,6 +298,7 @@ class Exchange:
             recorder = self._gateway.recorder
             recorder.first_byte(self._model, self._client.loop.time() - self._started)
             recorder.queue_wait(self._model, head.get(b"x-sandbox-queue-seconds"))
+            recorder.batched(self._model, head.get(b"x-sandbox-batch"))
         return wire.opening(head, claim.active.lines, self.id, self._headers, keep)
 
     def _keeps(self) -> bool:

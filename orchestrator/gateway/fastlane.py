@@ -12,17 +12,23 @@ Exchange (exchange.py), whatever is not goes through aiohttp (inner.py); only a 
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from orchestrator.gateway import heads, wire
+from orchestrator.gateway.admission import Asked
 from orchestrator.gateway.chunks import Framing
 from orchestrator.gateway.envelope import Refusal, new_id
 from orchestrator.gateway.exchange import Exchange
-from orchestrator.gateway.general import Gateway
 from orchestrator.gateway.inner import Inner
 from orchestrator.gateway.journal import Entry
-from orchestrator.gateway.server import LINGER, Server
+from orchestrator.gateway.paths import Kind
+from orchestrator.gateway.policy import mark_of
+from orchestrator.gateway.server import LINGER
 from orchestrator.gateway.ticket import MAX_KEPT, Ticket, issue
+from orchestrator.gateway.tunnel import Tunnel
+
+if TYPE_CHECKING:
+    from orchestrator.gateway.front import Front
 
 # Bytes of later requests that are kept while one is answered.
 AHEAD = 64 * 1024
@@ -56,7 +62,19 @@ class Client(asyncio.Protocol):
 
     __slots__ = (
         *("_advancing", "_buffer", "_deadline", "_framing", "_front", "_gateway", "_in_head", "_left", "_slow"),
-        *("_ticket", "_timer", "_timer_at", "_turn", "_unsent", "address", "ending", "held", "loop", "transport"),
+        *(
+            "_ticket",
+            "_timer",
+            "_timer_at",
+            "_turn",
+            "_unsent",
+            "address",
+            "ending",
+            "held",
+            "loop",
+            "mark",
+            "transport",
+        ),
         "tunnels",
     )
 
@@ -67,6 +85,7 @@ class Client(asyncio.Protocol):
         self._front = front
         self._gateway = front.gateway
         self.address: str | None = None
+        self.mark = b""
         self.held = False
         self.ending = False
         self.tunnels = False
@@ -89,6 +108,7 @@ class Client(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if isinstance(peer, tuple) else None
+        self.mark = mark_of(self.address)
         self.transport.set_write_buffer_limits(WRITE_AHEAD)
         self._front.clients.add(self)
         self.watch(self._gateway.deadlines.idle)
@@ -279,12 +299,10 @@ class Client(asyncio.Protocol):
 
     def _general(self, head: heads.Head, data: bytes, end: int) -> bytes:
         """The request goes through aiohttp, byte for byte."""
+        if head.upgrades and self._tunnel(head, data[end:]):
+            return b""
         self._turn = inner = Inner(self, self._front.server)
         self.unwatch()
-        if head.upgrades:
-            self.tunnels = True
-            inner.body(data, False)
-            return b""
         if head.chunked:
             self._framing = Framing()
             inner.body(data[:end], False)
@@ -293,6 +311,26 @@ class Client(asyncio.Protocol):
         self._left = max(0, stop - len(data))
         inner.body(data[:stop], not self._left)
         return data[stop:]
+
+    def _tunnel(self, head: heads.Head, early: bytes) -> bool:
+        """Whether this was a handshake for a WebSocket of ours, begun or refused; other upgrades are passed over."""
+        gateway = self._gateway
+        asked = Asked(head.method, head.target, head.fields.get("host", ""), head.fields.get("origin"))
+        try:
+            endpoint, model = gateway.admission.judge(asked)
+        except Refusal as refusal:
+            refusal.close = True
+            self._refuse(refusal, head.target, head)
+            return True
+        if endpoint.kind is not Kind.WEBSOCKET or not gateway.routes.synced.is_set():
+            return False
+        self.tunnels = True
+        self.unwatch()
+        self._turn = tunnel = Tunnel(self, head, gateway, endpoint, model)
+        if early:
+            tunnel.body(early, False)
+        tunnel.begin()
+        return True
 
     def _more_body(self, data: bytes) -> None:
         turn = self._turn
@@ -364,37 +402,3 @@ class Client(asyncio.Protocol):
             self.watch(self._gateway.deadlines.write if self._unsent else LINGER)
         else:
             self.transport.abort()
-
-
-class Front:
-    """The listener's side: makes the connections, and ends them when the gateway stops."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self.gateway = gateway
-        self.loop = asyncio.get_running_loop()
-        self.clients: set[Client] = set()
-        self.server = Server(gateway.respond, head_deadline=gateway.deadlines.head)
-        self._empty: asyncio.Event | None = None
-
-    def connect(self) -> Client:
-        """A new connection's protocol."""
-        return Client(self)
-
-    def left(self) -> None:
-        """A connection has ended."""
-        if self._empty is not None and not self.clients:
-            self._empty.set()
-
-    async def stop(self, within: float) -> None:
-        """Close what is idle, let what is open be answered, cut the rest after `within` seconds."""
-        self._empty = asyncio.Event()
-        for client in list(self.clients):
-            client.finish()
-        try:
-            async with asyncio.timeout(within):
-                if self.clients:
-                    await self._empty.wait()
-        except TimeoutError:
-            for client in list(self.clients):
-                client.transport.abort()
-        await self.server.shutdown(0)

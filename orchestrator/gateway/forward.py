@@ -122,7 +122,9 @@ class Forwarder:
         """Begin the search for a worker. Raises Refusal(MODEL_NOT_FOUND)."""
         return Search(asyncio.get_running_loop().time() + self._routes.route(model).queue_timeout)
 
-    async def place(self, model: str, data: bytes, reader: Reader, search: Search) -> tuple[Claim, Connection]:
+    async def place(
+        self, model: str, data: bytes, reader: Reader, search: Search, *, upgrades: bool = False
+    ) -> tuple[Claim, Connection]:
         """Hold, claim, connect and send. The claim and the connection are the caller's to release.
 
         Raises Refusal(MODEL_NOT_FOUND | MODEL_NOT_LOADED | QUEUE_FULL | QUEUE_TIMEOUT).
@@ -135,7 +137,7 @@ class Forwarder:
                 continue
             try:
                 connection = await self._pool.acquire(claim.replica)
-                connection.send(data, reader)
+                connection.send(data, reader, upgrades=upgrades)
             except NeverStarted as early:
                 self._routes.release(claim)
                 self.unstarted(claim, search, str(early))

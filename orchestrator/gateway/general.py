@@ -17,7 +17,7 @@ from typing import assert_never
 
 from aiohttp import hdrs, web
 
-from orchestrator.gateway import envelope, paths
+from orchestrator.gateway import browser, envelope, openapi, paths
 from orchestrator.gateway.admission import Admission, Asked
 from orchestrator.gateway.body import Body, Deadlines, model_of
 from orchestrator.gateway.envelope import Refusal
@@ -26,15 +26,26 @@ from orchestrator.gateway.journal import Entry, Journal
 from orchestrator.gateway.metrics import CLIENT_LEFT, Recorder
 from orchestrator.gateway.pages import Pages
 from orchestrator.gateway.paths import Endpoint, Kind
+from orchestrator.gateway.policy import mark_of
 from orchestrator.gateway.pool import Pool
 from orchestrator.gateway.relay import Cut, relay
 from orchestrator.gateway.routes import Routes
 from orchestrator.gateway.server import SERVER, require_head
-from orchestrator.gateway.upstream import request_head
+from orchestrator.gateway.ticket import PASSED
+from orchestrator.gateway.upstream import Head, request_head
+from orchestrator.gateway.wire import refused_body
 from orchestrator.ports import Upstream
 
 # Requests that wait for the first `sync`.
 MAX_EARLY = 1000
+# Of a request to an application: what is about this hop, or ours to say.
+_OWN = frozenset(
+    {
+        *("host", "connection", "keep-alive", "proxy-authorization", "proxy-connection", "te", "trailer", "upgrade"),
+        *("transfer-encoding", "content-length", "expect", "x-request-id", "x-sandbox-client", "x-forwarded-for"),
+        *("x-forwarded-proto", "x-forwarded-host", "forwarded"),
+    }
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -135,6 +146,38 @@ class Gateway:
             case Kind.WORKER:
                 self.routes.route(visit.entry.model)  # an unknown model is refused before its body is read
                 return await self._model(visit, await self._call_by_path(visit, endpoint))
+            case Kind.VERSION:
+                pages.require_version(visit.entry.model, paths.version(visit.request.raw_path))
+                return await self._model(visit, await self._call_by_path(visit, endpoint))
+            case Kind.APP:
+                pages.require_app(visit.entry.model)
+                return await self._model(visit, await self._call_app(visit))
+            case Kind.WEBSOCKET:
+                self.routes.route(visit.entry.model)
+                raise Refusal("INVALID_REQUEST", "this path speaks WebSocket", "send Upgrade: websocket (RFC 6455)")
+            case Kind.OPENAPI:
+                return _ok(visit, json.dumps(openapi.document(self.routes.models)).encode())
+            case Kind.DOCS:
+                return _ok(visit, browser.page(), "text/html; charset=utf-8")
+            case Kind.V2_SERVER:
+                return _ok(visit, json.dumps(pages.v2_server()).encode())
+            case Kind.V2_LIVE:
+                return _ok(visit, b'{"live":true}')
+            case Kind.V2_READY:
+                pages.ready()
+                return _ok(visit, b'{"ready":true}')
+            case Kind.V2_MODEL_READY:
+                name = visit.entry.model
+                return _ok(visit, json.dumps(pages.v2_ready(name, paths.version(visit.request.raw_path))).encode())
+            case Kind.V2_INDEX:
+                return _ok(visit, json.dumps(pages.v2_index(await (await self._body(visit)).whole())).encode())
+            case Kind.V2_LOAD:
+                await (await self._body(visit)).whole()
+                pages.v2_load(visit.entry.model)
+                return _ok(visit, b"{}")
+            case Kind.V2_UNLOAD:
+                await (await self._body(visit)).whole()
+                raise pages.v2_unload(visit.entry.model)
             case Kind.WORKER_BY_BODY:
                 return await self._model(visit, await self._call_by_body(visit, endpoint))
             case _:
@@ -153,6 +196,24 @@ class Gateway:
             return Call(head, data, body.rest())
         head = request_head("POST", endpoint.upstream, [*headers, (hdrs.TRANSFER_ENCODING, "chunked")])
         return Call(head, _chunk(data), _chunked(body.rest()))
+
+    async def _call_app(self, visit: _Visit) -> Call:
+        """The request as the client wrote it, less what is this hop's, at the worker's end of the path."""
+        request = visit.request
+        method = "GET" if request.method == hdrs.METH_HEAD else request.method
+        path = "/" + request.raw_path.split("/", 3)[3]
+        named = {token.strip().lower() for token in request.headers.get(hdrs.CONNECTION, "").split(",")}
+        headers = [
+            (name, value)
+            for name, value in request.headers.items()
+            if name.lower() not in _OWN and name.lower() not in named
+        ]
+        headers += [("X-Request-ID", visit.entry.id), ("X-Sandbox-Client", mark_of(request.remote).decode())]
+        headers += [("X-Forwarded-For", request.remote or ""), ("X-Forwarded-Proto", request.scheme)]
+        data = await (await self._body(visit)).whole()
+        if data:
+            headers.append((hdrs.CONTENT_LENGTH, str(len(data))))
+        return Call(request_head(method, path, headers, request.headers.get(hdrs.HOST, "worker")), data)
 
     async def _call_by_body(self, visit: _Visit, endpoint: Endpoint) -> Call:
         body = await self._body(visit)
@@ -175,7 +236,7 @@ class Gateway:
             try:
                 visit.headers.update(answer.claim.active.headers)
                 visit.entry.generation = answer.claim.active.route.generation
-                self._measure(visit, answer.head.get(b"x-sandbox-queue-seconds"))
+                self._measure(visit, answer.head)
                 return await relay(visit.request, answer, visit.headers, self.deadlines.write)
             finally:
                 answer.close()
@@ -183,11 +244,12 @@ class Gateway:
             if visit.entry.counted:
                 self.recorder.end(visit.entry.model)
 
-    def _measure(self, visit: _Visit, queued: str | None) -> None:
+    def _measure(self, visit: _Visit, head: Head) -> None:
         if not visit.entry.counted:
             return
         self.recorder.first_byte(visit.entry.model, asyncio.get_running_loop().time() - visit.started)
-        self.recorder.queue_wait(visit.entry.model, queued)
+        self.recorder.queue_wait(visit.entry.model, head.get(b"x-sandbox-queue-seconds"))
+        self.recorder.batched(visit.entry.model, head.get(b"x-sandbox-batch"))
 
     async def _first_sync(self) -> None:
         """Wait until control has told the models. Raises Refusal(MODEL_NOT_LOADED | QUEUE_FULL)."""
@@ -217,9 +279,9 @@ def _joined(request: web.BaseRequest, name: str) -> str | None:
 def _forwarded(visit: _Visit) -> list[tuple[str, str]]:
     """The client's headers that a worker sees."""
     asked = visit.request.headers
-    names = [name for name in (hdrs.CONTENT_TYPE, hdrs.ACCEPT) if name in asked]
-    passed = [(name, ", ".join(asked.getall(name))) for name in names]
-    return [*passed, ("X-Request-ID", visit.entry.id)]
+    passed = [(name.title(), ", ".join(asked.getall(name))) for name in PASSED if name in asked]
+    mark = mark_of(visit.request.remote).decode()
+    return [*passed, ("X-Request-ID", visit.entry.id), ("X-Sandbox-Client", mark)]
 
 
 async def _chunked(rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -237,8 +299,7 @@ def _ok(visit: _Visit, body: bytes, content_type: str = "application/json") -> w
 
 
 def _refused(visit: _Visit, refusal: Refusal) -> web.StreamResponse:
-    openai = paths.is_openai(visit.request.raw_path)
-    body = envelope.openai_failure(refusal) if openai else envelope.failure(refusal, visit.entry.id)
+    body = refused_body(refusal, visit.request.raw_path, visit.entry.id)
     response = _written(visit, refusal.status, body, "application/json", refusal.headers)
     if refusal.close:
         response.force_close()

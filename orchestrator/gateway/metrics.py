@@ -19,6 +19,8 @@ CLIENT_LEFT = 499
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
+_SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
+
 
 class Recorder:
     """One gateway process's figures."""
@@ -42,6 +44,10 @@ class Recorder:
         )
         self._queue_waits = Histogram(
             "sandbox_queue_wait_seconds", "What requests waited in a worker's queue.", ("model",), _SECONDS
+        )
+
+        self._batches = Histogram(
+            "sandbox_batch_size", "Calls that shared one call of predict_batch.", ("model",), _SIZES
         )
 
     def begin(self, model: str) -> None:
@@ -75,6 +81,12 @@ class Recorder:
             with suppress(ValueError):
                 self._queue_waits.observe((model,), max(0.0, float(said)))
 
+    def batched(self, model: str, said: str | None) -> None:
+        """A worker said which place of how many a request had in its batch (X-Sandbox-Batch); the first one counts."""
+        if said is not None and said.startswith("1/"):
+            with suppress(ValueError):
+                self._batches.observe((model,), float(int(said[2:])))
+
     def families(self) -> list[dict[str, Any]]:
         """Everything, in exposition.py's form."""
         return [
@@ -100,4 +112,5 @@ class Recorder:
             ),
             self._queue_waits.family(),
             self._first_bytes.family(),
+            self._batches.family(),
         ]

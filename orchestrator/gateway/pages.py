@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Sequence
@@ -37,7 +38,7 @@ class Pages:
             name: {"state": route.state, "predict": f"/models/{name}/predict", "info": f"/models/{name}/info"}
             for name, route in self._routes.models.items()
         }
-        links = ["/health", "/ready", "/metrics", "/v1/models", "/v1/chat/completions"]
+        links = ["/docs", "/openapi.json", "/health", "/ready", "/metrics", "/v1/models", "/v1/chat/completions", "/v2"]
         return {"name": "model-sandbox", "version": __version__, "models": models, "links": links}
 
     def health(self) -> dict[str, Any]:
@@ -86,6 +87,64 @@ class Pages:
             "content": route.content[:12] if route.content is not None else None,
             "state": route.state,
         }
+
+    def require_app(self, name: str) -> None:
+        """Raises Refusal(MODEL_NOT_FOUND | NOT_FOUND): the model's own paths need an application of its own."""
+        if not self._routes.route(name).info.get("app", True):
+            raise Refusal("NOT_FOUND", f"model {name!r} has no ASGI application", "main.py exposes one as `app`")
+
+    def require_version(self, name: str, version: str | None) -> None:
+        """Raises Refusal(MODEL_NOT_FOUND) where the model is there in another version only."""
+        own = self._routes.route(name).info.get("version")
+        if version is not None and version != own:
+            there = f"its version is {own}" if own else "config.yaml gives it no version"
+            raise Refusal("MODEL_NOT_FOUND", f"model {name!r} has no version {version!r:.60}", there)
+
+    def v2_server(self) -> dict[str, Any]:
+        """`GET /v2`."""
+        return {
+            "name": "model-sandbox",
+            "version": __version__,
+            "extensions": ["binary_tensor_data", "model_repository"],
+        }
+
+    def v2_ready(self, name: str, version: str | None) -> dict[str, Any]:
+        """`GET /v2/models/{m}/ready`. Raises Refusal(MODEL_NOT_FOUND | MODEL_NOT_LOADED)."""
+        self.require_version(name, version)
+        self.v2_load(name)
+        return {"name": name, "ready": True}
+
+    def v2_index(self, body: bytes) -> list[dict[str, Any]]:
+        """`POST /v2/repository/index`; {"ready": true} asks for those that answer. Raises Refusal(INVALID_REQUEST)."""
+        try:
+            asked = json.loads(body) if body.strip() else {}
+        except (ValueError, RecursionError) as error:
+            raise Refusal("INVALID_REQUEST", "the body is not JSON", str(error)) from error
+        only_ready = isinstance(asked, dict) and asked.get("ready") is True
+        listed = []
+        for name, route in self._routes.models.items():
+            ready = route.state in _ANSWERING
+            if ready or not only_ready:
+                state, reason = ("READY", "") if ready else ("UNAVAILABLE", route.reason or route.state)
+                version = str(route.info.get("version") or "")
+                listed.append({"name": name, "version": version, "state": state, "reason": reason})
+        return listed
+
+    def v2_load(self, name: str) -> None:
+        """What is listed in sandbox.yaml is loaded, and loaded again by each save: nothing is left to be done.
+
+        Raises Refusal(MODEL_NOT_FOUND | MODEL_NOT_LOADED) where it does not answer.
+        """
+        route = self._routes.route(name)
+        if route.state not in _ANSWERING:
+            raise Refusal("MODEL_NOT_LOADED", f"model {name!r} is {route.state}", route.reason or "", retry_after=1)
+
+    def v2_unload(self, name: str) -> Refusal:
+        """Which models run is sandbox.yaml's to say. Raises Refusal(MODEL_NOT_FOUND)."""
+        self._routes.route(name)
+        return Refusal(
+            "INVALID_REQUEST", f"model {name!r} is not unloaded by a client", "take it out of sandbox.yaml instead"
+        )
 
     async def metrics(self, accept: Sequence[str]) -> tuple[bytes, str]:
         """`GET /metrics`: control's answer, which sums all gateways; this gateway's figures while control is away."""

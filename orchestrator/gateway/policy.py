@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
+import os
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +15,7 @@ from orchestrator.gateway.envelope import Refusal
 
 # Clients remembered by the rate limit; beyond it the one longest unseen is forgotten (and starts afresh).
 MAX_CLIENTS = 10_000
+_SALT = os.urandom(16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,11 @@ class RateLimit:
             retry_after=(1 - tokens) / rate,
             headers=headers,
         )
+
+
+def mark_of(address: str | None) -> bytes:
+    """Which client this is, for a worker's fair queue: not its address, which is none of a model's business."""
+    return hashlib.blake2s(client_key(address).encode(), key=_SALT, digest_size=6).hexdigest().encode()
 
 
 def client_key(address: str | None) -> str:

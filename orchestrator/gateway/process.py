@@ -19,8 +19,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import uvloop
 
 from orchestrator.gateway.body import Deadlines
-from orchestrator.gateway.fastlane import Front
 from orchestrator.gateway.feed import Feed
+from orchestrator.gateway.front import Front
 from orchestrator.gateway.general import Gateway
 from orchestrator.ports import Upstream
 

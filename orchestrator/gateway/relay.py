@@ -23,6 +23,10 @@ OWN = frozenset(
 )
 
 
+# What a worker itself tells the client; any other X-Sandbox field is the gateway's to say.
+TOLD = frozenset({"x-sandbox-queue-seconds", "x-sandbox-batch"})
+
+
 class Cut(Exception):  # noqa: N818 (the end of an answer that had begun)
     """The answer had begun and could not be finished; the client's connection is aborted."""
 
@@ -80,7 +84,7 @@ def _copy(head: Head, response: web.StreamResponse, headers: dict[str, str]) -> 
     named = {token.strip().lower() for token in (head.get(b"connection") or "").split(",")}
     for raw, value in head.headers:
         name = raw.decode("latin-1").lower()
-        if name not in OWN and name not in named and not name.startswith("x-sandbox-"):
+        if name not in OWN and name not in named and (name in TOLD or not name.startswith("x-sandbox-")):
             response.headers.add(name.title(), value.decode("latin-1"))
     response.headers.update(headers)
     response.headers[hdrs.SERVER] = SERVER

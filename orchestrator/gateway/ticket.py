@@ -13,6 +13,8 @@ from orchestrator.gateway.policy import Policy
 
 # Heads longer than this are read anew each time: what idle connections keep stays small.
 MAX_KEPT = 2048
+# The client's fields that a worker sees.
+PASSED = ("content-type", "accept", "inference-header-content-length")
 
 
 class Ticket:
@@ -30,9 +32,9 @@ class Ticket:
         self.request_id = offered if offered is not None and envelope.is_request_id(offered) else None
         self._before = _before(head, endpoint) if endpoint is not None else b""
 
-    def request(self, request_id: str, body: bytes) -> bytes:
-        """The worker's request: its head, and what is at hand of its body."""
-        return self._before % request_id.encode() + body
+    def request(self, request_id: str, client: bytes, body: bytes) -> bytes:
+        """The worker's request: its head, and what is at hand of its body. client: who asks, for its fair queue."""
+        return self._before % (request_id.encode(), client) + body
 
 
 def issue(raw: bytes, head: Head, admission: Admission) -> Ticket:
@@ -50,10 +52,10 @@ def issue(raw: bytes, head: Head, admission: Admission) -> Ticket:
 
 def _before(head: Head, endpoint: Endpoint) -> bytes:
     """The worker's head with a place for the request id."""
-    passed = [name for name in ("content-type", "accept") if name in head.fields]
+    passed = [name for name in PASSED if name in head.fields]
     lines = [f"{head.method} {endpoint.upstream} HTTP/1.1", "Host: worker"]
     lines += [f"{name.title()}: {head.fields[name]}" for name in passed]
     if head.method == "POST":
         lines.append(f"Content-Length: {head.length}")
     text = "\r\n".join(lines).replace("%", "%%")
-    return f"{text}\r\nX-Request-ID: %b\r\n\r\n".encode("latin-1")
+    return f"{text}\r\nX-Request-ID: %b\r\nX-Sandbox-Client: %b\r\n\r\n".encode("latin-1")

@@ -62,9 +62,9 @@ class Head:
         return next((value.decode("latin-1") for key, value in self.headers if key.lower() == name), None)
 
 
-def request_head(method: str, path: str, headers: Iterable[Header]) -> bytes:
+def request_head(method: str, path: str, headers: Iterable[Header], host: str = "worker") -> bytes:
     """The bytes of a request's head. Values come from parsed requests: they hold no line breaks."""
-    lines = [f"{method} {path} HTTP/1.1", "Host: worker", *(f"{name}: {value}" for name, value in headers)]
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *(f"{name}: {value}" for name, value in headers)]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape")
 
 
@@ -83,11 +83,12 @@ class Connection(asyncio.Protocol):
 
     head: the answer's, once it has come. complete: the whole answer has come (it may not be taken yet).
     failure: Died or NeverStarted, where the exchange ended otherwise.
+    upgraded: the worker changed to another protocol, as it was asked: what comes and goes are that protocol's bytes.
     """
 
     __slots__ = (
         *("_busy", "_chunks", "_head_bytes", "_headers", "_lost", "_parser", "_paused", "_reader", "_size", "_sock"),
-        *("_transport", "_usable", "_writable", "complete", "failure", "head"),
+        *("_transport", "_upgrades", "_usable", "_writable", "complete", "failure", "head", "upgraded"),
     )
 
     def __init__(self, sock: socket.socket, lost: Callable[[Connection], None]) -> None:
@@ -99,6 +100,8 @@ class Connection(asyncio.Protocol):
         self._busy = False
         self._usable = True
         self._writable = True
+        self._upgrades = False
+        self.upgraded = False
         self._paused = False
         self._chunks: list[bytes] = []
         self._size = 0
@@ -117,8 +120,12 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         return self._usable and not self._busy and transport is not None and not transport.is_closing()
 
-    def send(self, data: bytes, reader: Reader) -> None:
-        """Begin an exchange with its head and what is at hand of its body. Raises NeverStarted."""
+    def send(self, data: bytes, reader: Reader, *, upgrades: bool = False) -> None:
+        """Begin an exchange with its head and what is at hand of its body. Raises NeverStarted.
+
+        upgrades: the head asks for another protocol; a connection that got it carries nothing else.
+        """
+        self._upgrades = upgrades
         transport = self._transport
         if not self._usable or self._busy or transport is None or transport.is_closing():
             raise NeverStarted("the connection was closed")
@@ -193,8 +200,14 @@ class Connection(asyncio.Protocol):
         if self.head is None:
             self._head_bytes += len(data)
         try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if self.upgraded:
+                self.on_body(data)
+            else:
+                self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as switch:
+            self._switch(data[int(switch.args[0]) :])
+            return
+        except httptools.HttpParserError as error:
             self._fail(Died(f"the worker's answer is not HTTP: {error}"))
             return
         if self.head is None and self._head_bytes > MAX_HEAD:
@@ -243,7 +256,7 @@ class Connection(asyncio.Protocol):
         if self.complete:
             return
         status = self._parser.get_status_code()
-        if status < 200:  # an interim answer says nothing
+        if status < 200 and not (status == 101 and self._upgrades):  # an interim answer says nothing
             self._headers.clear()
         else:
             self.head = Head(status, self._headers)
@@ -258,9 +271,21 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def on_message_complete(self) -> None:
-        if self.head is not None:
+        if self.head is not None and self.head.status != 101:
             self.complete = True
             self._usable = self._usable and self._parser.should_keep_alive()
+
+    def _switch(self, data: bytes) -> None:
+        """The worker's answer was 101; data: what it sent after it."""
+        if not self._upgrades or self.head is None:
+            self._fail(Died("the worker changed the protocol unasked"))
+            return
+        self.upgraded = True
+        self._usable = False
+        if data:
+            self.on_body(data)
+        if self._reader is not None:
+            self._reader.news()
 
     def _fail(self, failure: Exception) -> None:
         reader = self._reader

@@ -6,10 +6,12 @@ import http
 import time
 from collections.abc import Mapping
 from email.utils import formatdate
+from typing import assert_never
 
 from orchestrator.gateway import envelope, paths
 from orchestrator.gateway.envelope import Refusal
-from orchestrator.gateway.relay import OWN
+from orchestrator.gateway.paths import Form
+from orchestrator.gateway.relay import OWN, TOLD
 from orchestrator.gateway.server import SERVER
 from orchestrator.gateway.upstream import Head
 
@@ -19,6 +21,7 @@ BODYLESS = frozenset((204, 304))
 _STATUS = {each.value: f"HTTP/1.1 {each.value} {each.phrase}\r\n".encode() for each in http.HTTPStatus}
 _SERVER = f"Server: {SERVER}\r\n"
 _OWN = frozenset(name.encode() for name in OWN)
+_TOLD = frozenset(name.encode() for name in TOLD)
 _CLOSE = b"Connection: close\r\n"
 
 
@@ -54,7 +57,7 @@ def opening(head: Head, marks: bytes, request_id: str, extra: Mapping[str, str],
     lines = [_STATUS.get(head.status) or b"HTTP/1.1 %d \r\n" % head.status]
     for name, value in head.headers:
         lower = name.lower()
-        if lower not in dropped and not lower.startswith(b"x-sandbox-"):
+        if lower not in dropped and (lower in _TOLD or not lower.startswith(b"x-sandbox-")):
             lines.append(b"%b: %b\r\n" % (name, value))
     lines += (marks, b"X-Request-ID: %b\r\n" % request_id.encode(), _common())
     if extra:
@@ -73,11 +76,28 @@ def streaming(head: Head) -> bytes:
 
 def refusal(refused: Refusal, request_id: str, target: str, extra: Mapping[str, str], keep: bool) -> bytes:
     """An answer of the gateway's own, in the form that the path speaks."""
-    openai = paths.is_openai(target)
-    body = envelope.openai_failure(refused) if openai else envelope.failure(refused, request_id)
+    body = refused_body(refused, target, request_id)
     framing = b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
     fields = _fields({"X-Request-ID": request_id, **extra, **refused.headers})
     return b"%b%b%b%b%b\r\n%b" % (_STATUS[refused.status], fields, _common(), framing, b"" if keep else _CLOSE, body)
+
+
+def refused_body(refused: Refusal, target: str, request_id: str) -> bytes:
+    """A refusal's body, in the form that the path speaks."""
+    match paths.form(target):
+        case Form.ENVELOPE:
+            return envelope.failure(refused, request_id)
+        case Form.OPENAI:
+            return envelope.openai_failure(refused)
+        case Form.V2:
+            return envelope.v2_failure(refused)
+        case form:
+            assert_never(form)
+
+
+def upgraded(head: Head, marks: bytes, request_id: str) -> bytes:
+    """The whole head that makes a client's connection a WebSocket."""
+    return opening(head, marks, request_id, {}, True) + b"Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 
 
 def _fields(headers: Mapping[str, str]) -> bytes:

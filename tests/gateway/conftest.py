@@ -19,6 +19,7 @@ from orchestrator.gateway.body import Deadlines
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode: siblings are found only so
 
 from gateway_world import Client, Control, Script, Worker, echo
+from real_worker import RealWorker
 
 
 def pytest_asyncio_loop_factories(config, item):
@@ -98,3 +99,17 @@ async def leave() -> AsyncIterator[None]:
         writer.close()
         writer.transport.abort()
     await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def real(state: str) -> AsyncIterator:
+    """Starts real workers: `await real("g1.sock", 2)`, and with a source of their own."""
+    started = []
+
+    async def start(name: str, factor: int, *source: str, **serving) -> RealWorker:
+        started.append(RealWorker(state, name))
+        return await started[-1].start(factor, *source, **serving)
+
+    yield start
+    for worker in started:
+        await worker.stop()
