@@ -25,7 +25,8 @@ class Routing:
             return self._unless_done(found[0], wish, found[1])
         if routed is None:
             return None
-        found = self._newest(self._at.serving, routed.replica_hash, len(self._at.serving))
+        returning = [each for each in self._at.orphaned if each.replica_hash == routed.replica_hash]
+        found = self._newest(self._at.serving, routed.replica_hash, len(self._at.serving) + len(returning))
         if found is not None and found[0] > routed.generation:
             return self._unless_done(found[0], routed.replica_hash, found[1])
         return self._unless_done(routed.generation, routed.replica_hash, self._still_ready(routed))

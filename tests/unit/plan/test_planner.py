@@ -56,6 +56,19 @@ PAUSED = worker(2, 2, "paused")
 SERVING_G1 = {"good": G1, "routed": routed(1, ("a", 1))}
 
 CASES = {
+    "no swap leaves out what serves on without its agent": (
+        replace(WISH, replicas=2),
+        seen(
+            wanted=G2,
+            good=G1,
+            routed=routed(1, ("a", 1), ("b", 1)),
+            replicas=(
+                replica("a", worker(1), worker(2, 2, since=99.0)),
+                replica("b", worker(1), index=1, state="dead"),
+            ),
+        ),
+        ["revive b: its agent ended"],
+    ),
     "nothing is done before the directory was read": (WISH, seen(wanted=None, environments={}), []),
     "the environment is built first": (
         WISH,

@@ -210,8 +210,22 @@ class AnyLife(RuleBasedStateMachine):
         elif not works:
             assert world.status.state in {"degraded", "failed"}, f"told {world.status} of what does not work"
             assert world.status.problem is not None
+            self.last_good_serves(upstreams)
         if answered and not world.halted and not world.given_up:
             assert upstreams, "what answered does not any more"
+
+    def last_good_serves(self, upstreams: list[tuple[str, int]]) -> None:
+        """What was good before a wanted content that does not work answers on all replicas, where they can be had."""
+        world, good = self.world, self.world.good
+        if good is None or not upstreams or world.halted or good.number in world.blamed:
+            return
+        assert world.routed.generation == good.number
+        if world.environments.get(world.desired.lock_hash) == "failed":
+            return
+        runs = {each.replica_hash for each in world.replicas.values()}
+        fate, lock = world.fates[good.content]
+        if runs == {world.desired.replica_hash} and (fate == "good" or lock == world.desired.lock_hash):
+            assert len(upstreams) == world.desired.replicas, "not all of its replicas are back"
 
     def excused(self) -> bool:
         """Whether what is wanted works and is rightly not served."""

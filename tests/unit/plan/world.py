@@ -290,6 +290,8 @@ class World:
             assert not kept, "went back to an older generation while the newer one answered"
         if kept and not routed.upstreams:
             assert self.desired.replicas == 0 or self._gives_way(kept), "emptied the route of workers that answer"
+        if before is not None and kept:
+            self._keeps_enough(before, routed, set(kept))
         known = [each for each in (self.wanted, self.good) if each is not None]
         for incarnation, attempt in routed.upstreams:
             worker = self.replicas[incarnation].workers[attempt]
@@ -303,6 +305,32 @@ class World:
         if new:
             self.superseded = 0
             self.good = next(each for each in known if each.number == routed.generation)
+
+    def _keeps_enough(self, before: Routed, routed: Routed, kept: set[tuple[str, int]]) -> None:
+        """All of `replicas` answer, but for laggards that were waited for and what gives way for want of memory.
+
+        kept: what answers until now.
+        """
+        most = min(len(kept), self.desired.replicas)
+        if len(routed.upstreams) >= most or self._waiting():
+            return
+        if (before.generation, before.replica_hash) == (routed.generation, routed.replica_hash):
+            missed = [each for each in kept - routed.upstreams if self.replicas[each[0]].index < self.desired.replicas]
+            assert not missed, f"{missed} answered and were left out"
+            return
+        began = [
+            worker.since
+            for replica in self.replicas.values()
+            for worker in replica.workers.values()
+            if replica.replica_hash == routed.replica_hash and worker.generation.number == routed.generation
+        ]
+        assert self.now >= max(began) + self.desired.load_timeout, "did not wait for its laggards"
+
+    def _waiting(self) -> bool:
+        """Whether a candidate waits until there is memory for it."""
+        return any(
+            worker.state == "paused" for replica in self.replicas.values() for worker in replica.workers.values()
+        )
 
     def _gives_way(self, answering: list[tuple[str, int]]) -> bool:
         """Whether the only replica that answers does so no more for a worker that waits in it."""
