@@ -160,10 +160,13 @@ class FakeAgent:
 class FakeEngine:
     """What outlives a runtime object: environments, replicas and their deaths, as an engine or a machine keeps them.
 
-    unbuildable: lock hashes whose environment fails to build, besides requirements of packages named `no-such-…`.
+    gate: replicas are started only while it is set. unbuildable: lock hashes whose environment fails to build, besides
+    requirements of packages named `no-such-…`.
     """
 
     def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.gate.set()
         self.unbuildable: set[str] = set()
         self.builds: list[str] = []
         self.agents: dict[str, FakeAgent] = {}
@@ -224,6 +227,7 @@ class FakeRuntime:
         known = self.engine.records.get(place.incarnation)
         if known is not None and known.alive:
             return known
+        await self.engine.gate.wait()
         ended = partial(self.engine.exited, place.incarnation, "exit 0")
         agent = self.agents.setdefault(place.incarnation, FakeAgent(place, ended))
         if not self.revivable:

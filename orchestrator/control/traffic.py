@@ -102,6 +102,8 @@ class GatewayFeed:
         await self._tell({"type": "route", "model": model, "route": encoded})
         if before is not None and before["upstreams"]:
             await self._all_told()
+        elif encoded is not None and encoded["upstreams"] and self._server is not None:
+            await self.all_here()  # "ready" is a lie as long as one answers that there is no such model
 
     async def _all_told(self) -> None:
         """Wait until each gateway that lives has the table: those that were away get all of it as they come."""

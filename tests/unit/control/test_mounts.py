@@ -66,11 +66,14 @@ async def test_a_folder_that_is_missing_changes_nothing_until_it_is_back(control
 
 async def test_a_save_meanwhile_is_not_loaded_where_the_dead_folder_is_seen(control: Control) -> None:
     [old] = control.bench.runtime.agents.values()
+    control.bench.runtime.engine.gate.clear()
     (control.bench.folder / "new").mkdir()
     shutil.rmtree(control.bench.path / "data")
     (control.bench.folder / "new").rename(control.bench.path / "data")
     await control.reconciler.remount()
     await control.save(GOOD + "# other\n")
+    await control.model.until(lambda _: not control.model.pending())
+    control.bench.runtime.engine.gate.set()
     await control.live(2)
     assert {each["generation"] for each in old.received if each["type"] == "load"} == {1}
 

@@ -15,7 +15,7 @@ import pytest
 from orchestrator import exposition
 from orchestrator.control import traffic
 from orchestrator.control.traffic import GatewayFeed
-from orchestrator.ports import Route
+from orchestrator.ports import Route, Upstream
 
 
 class PretendGateway:
@@ -125,3 +125,17 @@ async def test_a_gateway_that_had_only_lost_control_is_not_counted_twice(feed: G
         await one.leave()
         while feed.pids:  # noqa: ASYNC110 - until the loop has seen it leave
             await asyncio.sleep(0)
+
+
+async def test_a_model_is_not_ready_as_long_as_a_gateway_that_is_away_would_not_know_it(
+    feed: GatewayFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "_living", lambda: {7})
+    ready = Route("running", generation=1, upstreams=(Upstream("a-1", "/s", "g1-1.sock", 0),))
+    telling = asyncio.create_task(feed.route("hello", ready))
+    await asyncio.wait([telling], timeout=0.05)
+    assert not telling.done()
+    late = await gateway(feed, 7)
+    await telling
+    assert "hello" in late.table
+    await late.leave()
