@@ -10,6 +10,7 @@ Instructions (`isolation` of the agent's configuration), a JSON object in which 
   hide          [files that show as empty]
   keep          [paths that stay visible, read-only, where a covered folder would hide them]
   binds         [{"source", "target", "read_only"}] made in the new root
+  tmpfs         [{"target", "size", "mode"}] made in the new root; a size of null is that of /tmp
   tmp_size      bytes of the private /tmp and of /dev/shm
   user          {"uid", "gid"} to become, or null
   data_limit    bytes that a process may add to its data before the host's watchdog looks again
@@ -144,7 +145,9 @@ class _Root:
         self.hide = list(instructions.get("hide", []))
         self.keep = list(instructions.get("keep", []))
         self.binds = list(instructions.get("binds", []))
-        self.tmp = "mode=1777,size=%d" % int(instructions.get("tmp_size") or _TMP_SIZE)
+        self.tmpfs = list(instructions.get("tmpfs", []))
+        self.tmp_size = int(instructions.get("tmp_size") or _TMP_SIZE)
+        self.tmp = "mode=1777,size=%d" % self.tmp_size
         self.made: List[str] = []  # host folders replaced by a tmpfs, to make mount points in
         self.new = TMP  # where the new root is put together; its own /tmp is another
 
@@ -164,6 +167,8 @@ class _Root:
             self._bind(descriptor, path, read_only=True)
         for descriptor, bind in given:
             self._bind(descriptor, bind["target"], read_only=bool(bind.get("read_only", True)))
+        for folder in self.tmpfs:
+            self._memory(folder)
         for descriptor in [*entries.values(), *kept.values(), *(number for number, _ in given)]:
             os.close(descriptor)
         self._seal()
@@ -217,6 +222,17 @@ class _Root:
         _mount(source, target, "", MS_BIND | MS_REC)
         if read_only:
             _remount_read_only(target, but=[])
+
+    def _memory(self, folder: Mapping[str, Any]) -> None:
+        path = str(folder["target"])
+        try:
+            if not os.path.exists(self.new + path):
+                self._make_room(os.path.dirname(path))
+            os.makedirs(self.new + path, mode=0o755, exist_ok=True)
+        except OSError as error:
+            raise IsolationError("%s cannot be made here: %s" % (path, os.strerror(error.errno or 0))) from error
+        options = "mode=%o,size=%d" % (int(folder["mode"]), int(folder["size"] or self.tmp_size))
+        _mount("tmpfs", self.new + path, "tmpfs", MS_NOSUID | MS_NODEV, options)
 
     def _make_room(self, folder: str) -> None:
         """Let something be made in `folder` without touching the host's: its entries move into a tmpfs in its place."""

@@ -11,7 +11,7 @@ import time
 from dataclasses import asdict
 from typing import Any, assert_never
 
-from orchestrator.control.launcher import GRACE, Launcher
+from orchestrator.control.launcher import Launcher
 from orchestrator.control.replica import Replica, Worker
 from orchestrator.control.reports import Reports
 from orchestrator.control.state import ModelState
@@ -161,7 +161,13 @@ class Executor:
         if worker is None:
             return
         drain = self._desired.reload.drain
-        order = {"type": "retire", "generation": number, "attempt": attempt, "drain": drain, "grace": GRACE}
+        order = {
+            "type": "retire",
+            "generation": number,
+            "attempt": attempt,
+            "drain": drain,
+            "grace": self._desired.stop_grace,
+        }
         if replica.send(order):
             worker.state = "draining"
             worker.drains_since = time.monotonic()

@@ -152,9 +152,10 @@ class Launcher:
             await asyncio.wait(
                 [starting]
             )  # its steps have deadlines of their own; only then is it known what to remove
-        if replica.send({"type": "stop", "drain": drain, "grace": GRACE}):
+        grace = self._state.desired.stop_grace if self._state.desired is not None else GRACE
+        if replica.send({"type": "stop", "drain": drain, "grace": grace}):
             try:
-                async with asyncio.timeout(drain + GRACE + 1.0):
+                async with asyncio.timeout(drain + grace + 1.0):
                     await replica.ended.wait()
             except TimeoutError:
                 self._world.journal.add("stop", "its agent did not end in time: killed", model=self._state.name)

@@ -93,6 +93,8 @@ def _reborn(changed: Collection[str], old: ModelDesired, new: ModelDesired) -> t
             *_limits(old.limits, new.limits),
             _named("environment", old.environment == new.environment),
             _named("volumes", old.mounts == new.mounts),
+            _named("tmpfs", old.tmpfs == new.tmpfs),
+            _named("secrets", old.secrets == new.secrets),
             _word("data", _access(old), _access(new)),
             _word("network", old.network, new.network),
         )

@@ -9,6 +9,7 @@ from typing import Any, Literal
 RuntimeKind = Literal["docker", "process"]
 Network = Literal["none", "internal", "bridge"]
 Restart = Literal["no", "on-failure", "always", "unless-stopped"]
+SECRETS = "/run/secrets"
 ReloadMode = Literal["auto", "spawn", "replace", "off"]
 
 
@@ -36,6 +37,25 @@ class Batching:
 
     max_size: int = 32
     max_wait: float = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Tmpfs:
+    """A folder in memory that a replica may write to, gone with it. size in bytes; None means no limit of its own."""
+
+    target: str
+    size: int | None = None
+    mode: int = 0o1777
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """What a model is told in confidence: a file at `path`, below SECRETS. content is shown nowhere."""
+
+    name: str
+    path: str
+    content: bytes = field(repr=False)
+    mode: int = 0o444
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +117,15 @@ class ModelDesired:
     limits: Limits = field(default_factory=Limits)
     environment: Mapping[str, str] = field(default_factory=dict)
     mounts: tuple[Mount, ...] = ()
+    tmpfs: tuple[Tmpfs, ...] = ()
+    secrets: tuple[Secret, ...] = ()
     data_writable: bool = False
     network: Network = "none"
     requirements: Requirements = field(default_factory=Requirements)
     serving: Serving = field(default_factory=Serving)
     reload: ReloadPolicy = field(default_factory=ReloadPolicy)
     load_timeout: float = 300.0
+    stop_grace: float = 5.0
     restart: Restart = "on-failure"
     depends_on: tuple[str, ...] = ()
     starts_after: tuple[str, ...] = ()

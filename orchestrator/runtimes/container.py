@@ -12,15 +12,15 @@ from typing import Any
 from docker.types import LogConfig, Mount
 
 from orchestrator.image.engine import EngineTraits
-from orchestrator.plan.types import ModelDesired
+from orchestrator.plan.types import SECRETS, ModelDesired, Tmpfs
 from orchestrator.ports import Environment, ReplicaPlace, ReplicaRecord, Usage
+from orchestrator.runtimes.secrets import folder_of
 
 FORMAT = "1"
 LABEL = "model-sandbox."
 ROOT = "/run/sandbox"
 PYTHON = "/opt/env/bin/python"
 NOBODY = 65532
-GRACE = 5.0
 PATH = "/opt/env/bin:/usr/local/bin:/usr/bin:/bin"
 
 
@@ -81,7 +81,7 @@ def blueprint(
         "healthcheck": {"test": ["NONE"]},
         "labels": labels(sandbox, model, place, environment, user=user, traits=traits),
         # What somebody's `docker stop` allows: long enough to drain.
-        "stop_timeout": math.ceil(model.reload.drain + GRACE),
+        "stop_timeout": math.ceil(model.reload.drain + model.stop_grace),
         "use_config_proxy": False,
         "user": user.inside,
         "working_dir": "/tmp",  # noqa: S108 (the container's own)
@@ -101,7 +101,7 @@ def blueprint(
         "restart_policy": {"Name": "no"},
         "security_opt": ["no-new-privileges"],
         # exec: numba, cffi and others load what they have just compiled from there.
-        "tmpfs": {"/tmp": "rw,nosuid,nodev,exec,mode=1777"},  # noqa: S108
+        "tmpfs": {"/tmp": "rw,nosuid,nodev,exec,mode=1777"} | dict(map(_tmpfs, model.tmpfs)),  # noqa: S108
         "userns_mode": "host" if traits.user_namespaces else None,
     }
     name = f"sandbox-{sandbox}-{model.name}-{place.index}-{place.incarnation}"
@@ -130,7 +130,7 @@ def agent_config(sandbox: str, model: ModelDesired, place: ReplicaPlace) -> str:
         "cpus": model.limits.cpus,
         "volumes": [mount.target for mount in model.mounts],
         "isolation": None,
-        "grace": GRACE,
+        "grace": model.stop_grace,
     }
     return json.dumps(config, ensure_ascii=False, separators=(",", ":"))
 
@@ -235,6 +235,11 @@ def _environment(model: ModelDesired, inherited: Sequence[str]) -> dict[str, str
     return values | dict(model.environment)
 
 
+def _tmpfs(tmpfs: Tmpfs) -> tuple[str, str]:
+    size = "" if tmpfs.size is None else f",size={tmpfs.size}"
+    return tmpfs.target, f"rw,nosuid,nodev,exec,mode={tmpfs.mode:o}{size}"
+
+
 def _mounts(
     model: ModelDesired, place: ReplicaPlace, paths: Mapping[str, str], traits: EngineTraits
 ) -> tuple[list[str], list[Mount]]:
@@ -245,6 +250,8 @@ def _mounts(
         (place.guest, paths["guest"], True, "z"),
     ]
     users = [(mount.source, mount.target, mount.read_only) for mount in model.mounts]
+    if model.secrets:
+        users.append((folder_of(place), SECRETS, True))
     if place.data is not None:
         users.append((place.data, paths["data"], not model.data_writable))
     if traits.selinux:

@@ -23,6 +23,7 @@ from orchestrator.image.claims import claim, release
 from orchestrator.image.engine import EngineTraits, base_name, check_base, connect, find_socket, refusals
 from orchestrator.plan.types import ModelDesired, RuntimeKind
 from orchestrator.ports import Environment, Progress, ReplicaExit, ReplicaPlace, ReplicaRecord, Report, Usage
+from orchestrator.runtimes import secrets
 from orchestrator.runtimes.access import check_access
 from orchestrator.runtimes.container import ROOT, Blueprint, User, blueprint, record, replica_filter, usage
 from orchestrator.runtimes.deaths import deaths
@@ -210,6 +211,7 @@ class DockerRuntime:
         engine = self._engine()
         user = User.of(self._project, engine.traits, (os.getuid(), os.getgid()))
         check_access(model, user.uid, place.data)
+        secrets.write(model, place, user.uid)
         with refusals("start a container"), engine.networks.held(model.network) as network:
             inherited = _variables(engine.client, environment)
             made = blueprint(

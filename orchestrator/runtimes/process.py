@@ -21,14 +21,13 @@ from orchestrator import folders
 from orchestrator.errors import RuntimeFailure, SandboxError
 from orchestrator.plan.types import ModelDesired, RuntimeKind
 from orchestrator.ports import Environment, ReplicaExit, ReplicaPlace, ReplicaRecord, Report, Usage
-from orchestrator.runtimes import access, cgroups, exits, recorded, tmpfs, walls
+from orchestrator.runtimes import access, cgroups, exits, recorded, secrets, tmpfs, walls
 from orchestrator.runtimes.census import Census, send
 from orchestrator.runtimes.environments import Environments
 from orchestrator.runtimes.recorded import Recorded
 from orchestrator.runtimes.tending import Tending
 from orchestrator.spec.paths import data_dir
 
-GRACE = 5.0
 _START_DEADLINE = 30.0
 _POLL = 0.01
 _KILL_ROUNDS = 500
@@ -150,6 +149,7 @@ class ProcessRuntime:
         known.write()
         if group is not None:
             group.make(model.limits)
+        secrets.write(model, place, uid)
         if machine.root and machine.own_root:
             tmpfs.mount(place.sockets, place.incarnation)
         _unlink_socket(os.path.join(place.sockets, "agent.sock"))
@@ -178,7 +178,7 @@ class ProcessRuntime:
                 "cpus": model.limits.cpus,
                 "volumes": [mount.target for mount in model.mounts],
                 "isolation": walls.instructions(machine, tenant, self._hidden),
-                "grace": GRACE,
+                "grace": model.stop_grace,
             }
         )
 

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.errors import SandboxError
-from orchestrator.plan.types import ModelDesired
+from orchestrator.plan.types import SECRETS, ModelDesired
 from orchestrator.ports import ReplicaPlace
 from orchestrator.runtimes import cgroups
 from orchestrator.runtimes.access import may
 from orchestrator.runtimes.environments import Installed
+from orchestrator.runtimes.secrets import folder_of
 from sandbox import isolation
 
 SEEN = "/run/sandbox"
@@ -180,8 +181,11 @@ def _root(tenant: Tenant, hidden: Hidden) -> dict[str, list[Any]]:
     ]
     if place.data is not None:
         binds.append({"source": place.data, "target": seen + "data", "read_only": not model.data_writable})
+    if model.secrets:
+        binds.append({"source": folder_of(place), "target": SECRETS, "read_only": True})
     binds += [{"source": mount.source, "target": mount.target, "read_only": mount.read_only} for mount in model.mounts]
-    return {"cover": cover, "hide": _engine_sockets(), "keep": keep, "binds": binds}
+    folders = [{"target": each.target, "size": each.size, "mode": each.mode} for each in model.tmpfs]
+    return {"cover": cover, "hide": _engine_sockets(), "keep": keep, "binds": binds, "tmpfs": folders}
 
 
 def _impassable(needed: Iterable[str], uid: int) -> list[str]:
@@ -246,6 +250,13 @@ def check_mounts(machine: Machine, model: ModelDesired) -> None:
             "isolation",
             f"models.{model.name}.network: internal cannot be had by a process: its network is none or the host's",
             hint="use `network: none` or `bridge`, or `runtime: docker`",
+        )
+    if not machine.own_root and (model.secrets or model.tmpfs):
+        raise SandboxError(
+            "isolation",
+            f"models.{model.name}.{'secrets' if model.secrets else 'tmpfs'}: cannot be mounted here"
+            f" ({machine.refused['mount']})",
+            hint="use `runtime: docker`",
         )
     for mount in model.mounts:
         if not machine.own_root and mount.source != mount.target:

@@ -33,8 +33,15 @@ def lock_hash(requirements: Requirements, runtime: RuntimeKind, interpreter: str
 
 def replica_hash(model: ModelDesired, data: str | None) -> str:
     """1:<hex>. Left out: the number of replicas, and what can change while one runs. data: its data folder."""
+    # Keys that came later count only where they are used: a release that knows one more replaces nothing by itself.
+    later: dict[str, Any] = {}
+    if model.tmpfs:
+        later["tmpfs"] = [[each.target, each.size, each.mode] for each in model.tmpfs]
+    if model.secrets:
+        later["secrets"] = [[each.path, each.mode, hashlib.sha256(each.content).hexdigest()] for each in model.secrets]
     return f"{_REPLICA_FORMAT}:" + _sha256(
         {
+            **later,
             "name": model.name,
             "path": model.path,
             "runtime": model.runtime,

@@ -1,8 +1,9 @@
 """Compose's `${…}` in one text value. Pure: variables come in, text and the names that were not set go out.
 
 Grammar (https://github.com/compose-spec/compose-spec/blob/main/12-interpolation.md): `$V`, `${V}`, `${V:-default}`,
-`${V-default}`, `${V:?message}`, `${V?message}`, `${V:+instead}`, `${V+instead}`, nested at will; `$$` is a dollar.
-With a colon an empty value counts as unset. What is not taken is read but never evaluated.
+`${V-default}`, `${V:?message}`, `${V?message}`, `${V:+instead}`, `${V+instead}`, nested at will; `$$` is a dollar, and
+so is a `$` before anything else. With a colon an empty value counts as unset. As in Compose, what is required within a
+default is required even where the default is not taken.
 """
 
 from __future__ import annotations
@@ -84,6 +85,8 @@ class _Grammar:
         if self.text.startswith("{", self.at):
             self.at += 1
             return self.braced(depth + 1)
+        if _NAME.match(self.text, self.at) is None:
+            return "$"
         return _Variable(self.name("$"), "", ())
 
     def braced(self, depth: int) -> _Variable:
@@ -118,13 +121,15 @@ def _text(parts: _Parts, variables: Mapping[str, str], unset: list[str]) -> str:
 def _value(variable: _Variable, variables: Mapping[str, str], unset: list[str]) -> str:
     value = variables.get(variable.name)
     present = bool(value) if variable.operator.startswith(":") else value is not None
+    taken = present == (variable.operator.endswith("+"))
+    operand = _text(variable.operand, variables, unset if taken else [])
     match variable.operator.lstrip(":"):
         case "-":
-            return cast("str", value) if present else _text(variable.operand, variables, unset)
+            return cast("str", value) if present else operand
         case "+":
-            return _text(variable.operand, variables, unset) if present else ""
+            return operand if present else ""
         case "?" if not present:
-            message = _text(variable.operand, variables, unset)
+            message = operand
             state = "empty" if value is not None else "not set"
             raise SpecError(
                 "interpolation",

@@ -22,6 +22,7 @@ from orchestrator.spec.scalars import (
     Flag,
     Host,
     Memory,
+    Mode,
     ModelName,
     OneOrMany,
     Origin,
@@ -31,7 +32,10 @@ from orchestrator.spec.scalars import (
     Python,
     Rate,
     SandboxName,
+    SecretName,
+    Size,
     Text,
+    short_volume,
 )
 
 RuntimeChoice = Literal["auto", "docker", "process"]
@@ -69,8 +73,9 @@ class DeployResourcesSpec(Section):
 
 
 class DeploySpec(Section):
-    """Compose's deploy, of which the limits are known here."""
+    """Compose's deploy, of which the limits and the number of replicas are known here."""
 
+    replicas: CountOrNone = 1
     resources: DeployResourcesSpec = DeployResourcesSpec()
 
 
@@ -123,6 +128,39 @@ class GatewaySpec(Section):
     max_body: BodySize = 10 * 1024**2
 
 
+class TmpfsOptionsSpec(Section):
+    """Of a volume of type tmpfs."""
+
+    size: Size | None = None
+    mode: Mode = 0o1777
+
+
+class VolumeSpec(Section):
+    """A path of the host, or a folder in memory, inside the model."""
+
+    type: Literal["bind", "tmpfs"] = "bind"
+    source: Text | None = None
+    target: Text
+    read_only: Flag = False
+
+    tmpfs: TmpfsOptionsSpec = TmpfsOptionsSpec()
+
+
+class SecretSpec(Section):
+    """Where a secret is."""
+
+    file: Text | None = None
+    environment: Text | None = None
+
+
+class SecretRefSpec(Section):
+    """A secret that a model is given."""
+
+    source: Text
+    target: Text | None = None
+    mode: Mode = 0o444
+
+
 class EnvFileSpec(Section):
     """A file of variables."""
 
@@ -169,24 +207,28 @@ def _dependencies(value: Any) -> Any:
 
 
 class ModelSpec(Section):
-    """One model."""
+    """One model. replicas, scale and deploy.replicas say the same."""
 
     path: Text
     extends: Annotated[ExtendsSpec, _named("service")] | None = None
     runtime: RuntimeChoice | None = None
     python: Python | None = None
     replicas: CountOrNone = 1
+    scale: CountOrNone = 1
     resources: ResourcesSpec = ResourcesSpec()
     deploy: DeploySpec = DeploySpec()
     environment: Environment = {}
     env_file: Annotated[tuple[Annotated[EnvFileSpec, _named("path")], ...], BeforeValidator(_one_or_list)] = ()
-    volumes: tuple[Text, ...] = ()
+    volumes: tuple[Annotated[VolumeSpec, BeforeValidator(short_volume)], ...] = ()
+    tmpfs: OneOrMany = ()
+    secrets: tuple[Annotated[SecretRefSpec, _named("source")], ...] = ()
     data: Literal["ro", "rw"] = "ro"
     network: Network = "none"
     concurrency: Count = 16
     queue: QueueSpec = QueueSpec()
     timeout: PositiveDuration = 60.0
     load_timeout: PositiveDuration = 300.0
+    stop_grace_period: Duration = 5.0
     max_input: Count | None = None
     max_batch: Count = 100
     batching: BatchingSpec | None = None
@@ -196,6 +238,16 @@ class ModelSpec(Section):
     profiles: tuple[ProfileName, ...] = ()
     warmup: Flag = False
     debug: Flag = False
+
+    @property
+    def wanted_replicas(self) -> tuple[int, ...]:
+        """Each number of replicas that was written; more than one is a contradiction."""
+        written = [
+            section.replicas if name == "replicas" else self.scale
+            for section, name in ((self, "replicas"), (self, "scale"), (self.deploy, "replicas"))
+            if name in section.model_fields_set
+        ]
+        return tuple(dict.fromkeys(written)) or (1,)
 
 
 def _long_form(value: Any) -> Any:
@@ -220,6 +272,7 @@ class SandboxSpec(Section):
     include: tuple[Annotated[IncludeSpec, _named("path")], ...] = ()
     allow_outside: tuple[Text, ...] = ()
     gateway: GatewaySpec = GatewaySpec()
+    secrets: dict[SecretName, SecretSpec] = {}
     models: dict[ModelName, Annotated[ModelSpec, BeforeValidator(_long_form)]]
 
     @model_validator(mode="before")

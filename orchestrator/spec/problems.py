@@ -78,7 +78,7 @@ def _translate(details: ErrorDetails, section: type[BaseModel]) -> Problem:
             return Problem(path, context["reference"], context["message"], context["hint"])
         case "extra_forbidden":
             word, known = str(path[-1]), keys_at(section, path[:-1])
-            hint = near(word, known) or ELSEWHERE.get(word, f"known here: {', '.join(known)}")
+            hint = ELSEWHERE.get(word) or near(word, known) or f"known here: {', '.join(known)}"
             return Problem(path, "unknown-key", "unknown key", hint)
         case "missing":
             example = " DIRECTORY" if path[0] == "models" and path[2:] == ("path",) else ""

@@ -29,6 +29,7 @@ from orchestrator.spec.load import Project
 from orchestrator.spec.models import GatewaySpec, ModelSpec
 from orchestrator.spec.paths import Boundary, data_dir
 from orchestrator.spec.problems import Problem, of_error, refuse
+from orchestrator.spec.secrets import secrets
 from orchestrator.spec.volumes import mounts
 from orchestrator.spec.yaml import KeyPath
 
@@ -107,8 +108,9 @@ class _Resolver:
     def model(self, name: str, spec: ModelSpec, wanted: frozenset[str]) -> _Outcome:
         at: KeyPath = ("models", name)
         environment, problems = variables(spec, self.boundary, self.project.variables, at)
-        volumes, wrong = mounts(spec.volumes, self.boundary, (*at, "volumes"))
-        problems += wrong
+        volumes, memory, wrong = mounts(spec, self.boundary, at)
+        confided, also_wrong = secrets(spec, self.project.spec.secrets, self.boundary, self.project.variables, at)
+        problems += [*wrong, *also_wrong]
         try:
             path = self.boundary.model_directory(spec.path)
             data = self.data(path)
@@ -130,16 +132,19 @@ class _Resolver:
             lock_hash=lock_hash(needs, kind, self.identity(kind, python), sysconfig.get_platform()),
             replica_hash="",
             python=python,
-            replicas=spec.replicas,
+            replicas=spec.wanted_replicas[0],
             limits=_limits(spec, isolation),
             environment=environment.values,
             mounts=volumes,
+            tmpfs=memory,
+            secrets=confided.given,
             data_writable=spec.data == "rw",
             network=spec.network,
             requirements=needs,
             serving=_serving(spec),
             reload=_reload(spec),
             load_timeout=spec.load_timeout,
+            stop_grace=spec.stop_grace_period,
             restart=spec.restart,
             depends_on=_awaited(spec, "service_healthy", wanted),
             starts_after=_awaited(spec, "service_started", wanted),
@@ -147,7 +152,7 @@ class _Resolver:
             warmup=spec.warmup,
         )
         configs = (f"{path}/{config.FILE}",) if own else ()
-        files = (*environment.files, *configs, *needs.files, *self.boundary.links(spec.path))
+        files = (*environment.files, *confided.files, *configs, *needs.files)
         return _Outcome(replace(bare, replica_hash=replica_hash(bare, data)), problems, files)
 
     def data(self, path: str) -> str | None:

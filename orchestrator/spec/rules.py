@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 
 from orchestrator.errors import near
-from orchestrator.spec.models import GatewaySpec, ModelSpec, SandboxSpec
+from orchestrator.spec.models import GatewaySpec, ModelSpec, SandboxSpec, SecretSpec
 from orchestrator.spec.problems import Problem
 
 
 def broken_rules(spec: SandboxSpec) -> list[Problem]:
     """Every rule that the spec breaks."""
-    problems = _gateway(spec.gateway)
+    problems = _gateway(spec.gateway) + _secrets(spec.secrets)
     for name, model in spec.models.items():
         problems += _model(name, model)
         problems += _dependencies(name, model, spec.models)
@@ -70,6 +70,13 @@ def _model(name: str, model: ModelSpec) -> list[Problem]:
                 (*at, "reload", "max_wait"), "bad-value", "is shorter than reload.quiet", "write at least reload.quiet"
             )
         )
+    if len(model.wanted_replicas) > 1:
+        key = ("deploy", "replicas") if "replicas" in model.deploy.model_fields_set else ("scale",)
+        counts = " and ".join(map(str, model.wanted_replicas))
+        problems.append(
+            Problem((*at, *key), "bad-value", f"the number of replicas is both {counts}", "keep one of the two")
+        )
+    problems += _volumes(name, model)
     twice = [
         key
         for key in ("cpus", "memory", "pids")
@@ -85,6 +92,30 @@ def _model(name: str, model: ModelSpec) -> list[Problem]:
         for key in twice
     ]
     return problems
+
+
+def _volumes(name: str, model: ModelSpec) -> list[Problem]:
+    """What a volume's type needs, and what says nothing of it."""
+    problems = []
+    for index, volume in enumerate(model.volumes):
+        at = ("models", name, "volumes", index)
+        if volume.type == "bind" and volume.source is None:
+            problems.append(Problem((*at, "source"), "missing-key", "is missing", "add source: PATH"))
+        if volume.type == "tmpfs" and volume.source is not None:
+            problems.append(
+                Problem((*at, "source"), "bad-value", "a tmpfs has no source", "remove it, or write type: bind")
+            )
+        if volume.type == "bind" and "tmpfs" in volume.model_fields_set:
+            problems.append(Problem((*at, "tmpfs"), "bad-value", "says nothing of a volume of type bind", "remove it"))
+    return problems
+
+
+def _secrets(secrets: Mapping[str, SecretSpec]) -> list[Problem]:
+    return [
+        Problem(("secrets", name), "bad-value", "must have either file or environment", "write {file: PATH}")
+        for name, secret in secrets.items()
+        if (secret.file is None) == (secret.environment is None)
+    ]
 
 
 def _dependencies(name: str, model: ModelSpec, models: Mapping[str, ModelSpec]) -> list[Problem]:

@@ -215,6 +215,27 @@ def _environment(value: Any) -> dict[str, str | None]:
     return found
 
 
+def short_volume(value: Any) -> Any:
+    """`HOST:TARGET[:ro|rw]` as a mapping."""
+    if not isinstance(value, str):
+        return value
+    parts = value.split(":")
+    if not 2 <= len(parts) <= 3 or not all(parts):
+        hint = "write HOST:TARGET or HOST:TARGET:ro, for example ./weights:/weights:ro"
+        raise refusal("volume", f"{value!r} is not of the form HOST:TARGET", hint)
+    if parts[2:] not in ([], ["ro"], ["rw"]):
+        raise refusal("volume", f"{parts[2]!r} is no mode of a volume", "write ro or rw")
+    return {"source": parts[0], "target": parts[1], "read_only": parts[2:] == ["ro"]}
+
+
+def _mode(value: Any) -> int:
+    """Permission bits as everybody writes them: a zero and octal digits."""
+    text = written(value)
+    if text is None or not re.fullmatch(r"0o?[0-7]{1,4}", text):
+        raise refusal("bad-value", f"must be permission bits, not {describe(value)}", "write for example 0400")
+    return int(text.replace("o", ""), 8)
+
+
 _DURATION_WORDS = "a duration such as 30s"
 _duration = _unit(units.duration, _DURATION_WORDS)
 
@@ -227,6 +248,8 @@ Duration = Annotated[float, BeforeValidator(_duration)]
 PositiveDuration = Annotated[float, BeforeValidator(_above_zero(_duration))]
 Memory = Annotated[int, BeforeValidator(_unit(_memory, "a size such as 512M"))]
 BodySize = Annotated[int, BeforeValidator(_unit(_body, "a size such as 10M"))]
+Size = Annotated[int, BeforeValidator(_unit(_body, "a size such as 64M"))]
+Mode = Annotated[int, BeforeValidator(_mode)]
 Rate = Annotated[tuple[int, float], BeforeValidator(_unit(units.rate, "a rate such as 100/minute"))]
 Cpus = Annotated[float, BeforeValidator(_cpus)]
 Python = Annotated[str, BeforeValidator(_python)]
@@ -239,6 +262,9 @@ ModelName = Annotated[
 ]
 SandboxName = Annotated[
     str, BeforeValidator(_matching(SANDBOX_NAME, "use 1 to 63 of a-z, 0-9, _ and -, the first a letter or a digit"))
+]
+SecretName = Annotated[
+    str, BeforeValidator(_matching(_PROFILE, "use letters, digits, _ . and -, the first a letter or a digit"))
 ]
 ProfileName = Annotated[
     str, BeforeValidator(_matching(_PROFILE, "use letters, digits, _ . and -, the first a letter or a digit"))

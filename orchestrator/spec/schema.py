@@ -25,11 +25,9 @@ ELSEWHERE = {
     "pids_limit": "write resources: {pids: 256}",
     "limits": "write resources: {memory: 512M}",
     "reservations": "only limits are enforced here; write limits",
-    "scale": "write replicas",
     "healthcheck": "remove it; a model's health is asked of the process that serves it",
+    "bind": "remove it; the host path must be there",
     "container_name": "remove it; the key under `models:` is the name",
-    "stop_grace_period": "write reload: {drain: 30s}",
-    "secrets": "write env_file: FILE",
     "working_dir": "remove it; a model runs in its own directory",
     "requirements": "list them in requirements.txt in the model's directory",
 }

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from typing import Any
 
 import yaml
 
-from orchestrator.plan.types import Batching, Desired, GatewayDesired, ModelDesired, Mount
+from orchestrator.plan.types import SECRETS, Batching, Desired, GatewayDesired, ModelDesired, Mount, Tmpfs
 from orchestrator.spec.load import Project
-from orchestrator.spec.models import DependencySpec, ModelSpec
+from orchestrator.spec.models import DependencySpec, ModelSpec, SecretSpec
 from orchestrator.spec.units import duration_text, rate_text, size_text
 
 MASK = "***"
@@ -29,6 +30,7 @@ def config_mapping(project: Project, desired: Desired) -> dict[str, Any]:
         "name": desired.name,
         **({"allow_outside": list(spec.allow_outside)} if spec.allow_outside else {}),
         "gateway": _gateway(desired.gateway),
+        **({"secrets": {name: _secret(each) for name, each in spec.secrets.items()}} if spec.secrets else {}),
         "models": {name: _model(model, spec.models[name]) for name, model in desired.models.items()},
     }
 
@@ -60,6 +62,11 @@ def _model(model: ModelDesired, spec: ModelSpec) -> dict[str, Any]:
         },
         "environment": {name: _masked(name, value, spec) for name, value in model.environment.items()},
         "volumes": [_volume(mount) for mount in model.mounts],
+        "tmpfs": [_tmpfs(each) for each in model.tmpfs],
+        "secrets": [
+            {"source": each.name, "target": posixpath.relpath(each.path, SECRETS), "mode": f"0{each.mode:o}"}
+            for each in model.secrets
+        ],
         "data": "rw" if model.data_writable else "ro",
         "network": model.network,
         "concurrency": serving.concurrency,
@@ -77,6 +84,7 @@ def _model(model: ModelDesired, spec: ModelSpec) -> dict[str, Any]:
             "keep": reload.keep,
             "max_draining": reload.max_draining,
         },
+        "stop_grace_period": duration_text(model.stop_grace),
         "restart": model.restart,
         "depends_on": _depends_on(model, spec),
         "profiles": list(model.profiles),
@@ -101,6 +109,16 @@ def _masked(name: str, value: str, spec: ModelSpec) -> str:
     if name not in spec.environment or _SECRET.search(name):
         return MASK
     return _USERINFO.sub(MASK, value).replace("$", "$$")
+
+
+def _secret(secret: SecretSpec) -> dict[str, str]:
+    """Where it is, never what it is."""
+    return {key: value for key, value in secret.model_dump().items() if value is not None}
+
+
+def _tmpfs(tmpfs: Tmpfs) -> str:
+    size = "" if tmpfs.size is None else f"size={size_text(tmpfs.size)},"
+    return f"{tmpfs.target}:{size}mode=0{tmpfs.mode:o}"
 
 
 def _volume(mount: Mount) -> str:

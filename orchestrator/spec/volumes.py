@@ -1,54 +1,79 @@
-"""Volumes as sandbox.yaml writes them, `HOST:TARGET[:ro|rw]`, into mounts. Looks whether the host path exists."""
+"""Volumes and tmpfs of sandbox.yaml, into mounts. Looks whether the host path exists."""
 
 from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Sequence
 
 from orchestrator.errors import SpecError
-from orchestrator.plan.types import Mount
+from orchestrator.plan.types import SECRETS, Mount, Tmpfs
+from orchestrator.spec import units
+from orchestrator.spec.models import ModelSpec, VolumeSpec
 from orchestrator.spec.paths import Boundary, contains
 from orchestrator.spec.problems import Problem, of_error
 from orchestrator.spec.yaml import KeyPath
 
-_FORM = "write HOST:TARGET or HOST:TARGET:ro, for example ./weights:/weights:ro"
 # Folders that the replica needs as they are; what is ours in a replica lies in /run/sandbox.
-_RESERVED = ("/run/sandbox", "/proc", "/sys", "/dev")
+_RESERVED = ("/run/sandbox", SECRETS, "/proc", "/sys", "/dev")
 _REPLACED = ("/", "/run", "/usr", "/bin", "/lib", "/lib64", "/etc", "/opt", "/var", "/tmp")  # noqa: S108 - not used
 
 
-def mounts(volumes: Sequence[str], boundary: Boundary, path: KeyPath) -> tuple[tuple[Mount, ...], list[Problem]]:
-    """The mounts of a model, and what is wrong with its volumes. `path`: the key path of `volumes`."""
-    found: list[Mount] = []
+def mounts(
+    model: ModelSpec, boundary: Boundary, path: KeyPath
+) -> tuple[tuple[Mount, ...], tuple[Tmpfs, ...], list[Problem]]:
+    """What a model has mounted, and what is wrong with it. `path`: the key path of the model."""
+    binds: list[Mount] = []
+    memory: list[Tmpfs] = []
     problems: list[Problem] = []
-    for index, volume in enumerate(volumes):
+    taken: set[str] = set()
+    wanted: list[tuple[KeyPath, VolumeSpec | str]] = [
+        *(((*path, "volumes", index), volume) for index, volume in enumerate(model.volumes)),
+        *(((*path, "tmpfs", index), text) for index, text in enumerate(model.tmpfs)),
+    ]
+    for at, each in wanted:
         try:
-            found.append(_mount(volume, boundary, {mount.target for mount in found}))
+            made = _tmpfs(each) if isinstance(each, str) else _volume(each, boundary)
         except SpecError as error:
-            problems.append(of_error((*path, index), error))
-    return tuple(found), problems
+            problems.append(of_error(at, error))
+            continue
+        if made.target in taken:
+            message = f"{made.target} is the target of two volumes"
+            problems.append(Problem(at, "volume", message, "give each volume a target of its own"))
+            continue
+        taken.add(made.target)
+        if isinstance(made, Mount):
+            binds.append(made)
+        else:
+            memory.append(made)
+    return tuple(binds), tuple(memory), problems
 
 
-def _mount(volume: str, boundary: Boundary, taken: set[str]) -> Mount:
-    parts = volume.split(":")
-    if not 2 <= len(parts) <= 3 or not all(parts):
-        raise SpecError("volume", f"{volume!r} is not of the form HOST:TARGET", hint=_FORM)
-    source, target = parts[:2]
-    mode = parts[2] if len(parts) == 3 else "rw"
-    if mode not in {"ro", "rw"}:
-        raise SpecError("volume", f"{mode!r} is no mode of a volume", hint="write ro or rw")
-    if not source.startswith((".", "/", "~")):
-        hint = f"write ./{source} for a path of the project; named volumes do not exist here"
-        raise SpecError("volume", f"{source!r} is no path", hint=hint)
-    mount = Mount(_source(source, boundary), _target(target), mode == "ro")
-    if mount.target in taken:
-        hint = "give each volume a target of its own"
-        raise SpecError("volume", f"{target} is the target of two volumes", hint=hint)
-    return mount
+def _volume(volume: VolumeSpec, boundary: Boundary) -> Mount | Tmpfs:
+    if volume.type == "tmpfs":
+        return Tmpfs(_target(volume.target), volume.tmpfs.size, volume.tmpfs.mode)
+    return Mount(_source(volume.source or "", boundary), _target(volume.target), volume.read_only)
+
+
+def _tmpfs(text: str) -> Tmpfs:
+    """`/target[:size=64M,mode=0700]`."""
+    target, _, options = text.partition(":")
+    size, mode = None, Tmpfs("").mode
+    for option in filter(None, options.split(",")):
+        name, _, value = option.partition("=")
+        if name == "size":
+            size = units.size(value)
+        elif name == "mode" and value and not value.strip("01234567") and len(value) <= 5:
+            mode = int(value, 8)
+        else:
+            hint = "write for example /scratch:size=64M,mode=0700"
+            raise SpecError("volume", f"{option!r} is no option of a tmpfs", hint=hint)
+    return Tmpfs(_target(target), size, mode)
 
 
 def _source(source: str, boundary: Boundary) -> str:
+    if not source.startswith((".", "/", "~")):
+        hint = f"write ./{source} for a path of the project; named volumes do not exist here"
+        raise SpecError("volume", f"{source!r} is no path", hint=hint)
     real = os.path.realpath(boundary.absolute(source))
     if not os.path.exists(real):
         hint = f"create {real}, or correct the path"

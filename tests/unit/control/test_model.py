@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -457,3 +458,16 @@ async def test_a_phase_is_noted_and_asks_for_no_new_look(bench: Bench, monkeypat
     assert not woken
     bench.model.reports.receive(replica, {"type": "ready", "socket": "g1-1.sock", "pid": 1, "phases": {}, **about})
     assert woken
+
+
+async def test_what_ends_has_the_time_to_do_so_that_stop_grace_period_says(bench: Bench) -> None:
+    bench.wish = replace(bench.wish, stop_grace=7.0)
+    await bench.begin()
+    await bench.until_live(1)
+    await bench.save(GOOD + "# second\n")
+    await bench.until_live(2)
+    [agent] = bench.runtime.agents.values()
+    await bench.until(lambda _: any(each["type"] == "retire" for each in agent.received))
+    await bench.model.stop(0.0)
+    ends = {each["type"]: each["grace"] for each in agent.received if "grace" in each}
+    assert ends == {"retire": 7.0, "stop": 7.0}

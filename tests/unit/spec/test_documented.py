@@ -19,7 +19,7 @@ from orchestrator.spec.yaml import Document
 ROOT = Path(__file__).parents[3]
 EXAMPLE = (ROOT / "sandbox.yaml.example").read_text()
 INIT = (ROOT / "orchestrator/templates/init/sandbox.yaml").read_text()
-NAMED = {("models",), ("models", "*", "depends_on")}
+NAMED = {("models",), ("secrets",), ("models", "*", "depends_on")}
 KEYS = set(schema.keys(SandboxSpec))
 
 
@@ -47,6 +47,7 @@ def example(folder):
     for name in ("hello", "digits", "chat", "embed"):
         folder.write(f"model_dirs/{name}/main.py", "def predict(x): return x\n")
     folder.write(".env.digits", "A=1\n")
+    folder.write("licence.txt", "for one")
     folder.write("shared/sandbox.yaml", "models: {}\n")
     folder.write("shared/.env", "")
     folder.write("shared/base.yaml", "models: {base: {timeout: 5s}}\n")
@@ -66,6 +67,7 @@ def test_the_example_shows_every_key() -> None:
     shown = set(paths(Document(switched_on(EXAMPLE), "example").value())) - {
         "models.*",
         "models.*.depends_on.*",
+        "secrets.*",
         "x-owner",
     }
     assert shown == KEYS

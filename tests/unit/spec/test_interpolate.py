@@ -67,9 +67,13 @@ CASES = [
     ("${A:+${B_2:-c}}", "b"),
     ("${UNSET:-$$A}", "$A"),
     ('${UNSET:-{"a": {"b": 1}}}', '{"a": {"b": 1}}'),
-    # what is not taken is not evaluated
-    ("${A:-${UNSET:?gone}}", "a"),
-    ("${UNSET:+${UNSET:?gone}}", ""),
+    # a dollar before anything else is one
+    ("$", "$"),
+    ("a $ b", "a $ b"),
+    ("$5", "$5"),
+    ("${UNSET:-$}", "$"),
+    # braces within
+    ("${A:-{b}}", "a"),
 ]
 
 
@@ -85,17 +89,14 @@ def test_a_value_is_interpolated_as_compose_does(text: str, expected: str) -> No
         ("${EMPTY:?set it}", "the variable EMPTY is empty: set it"),
         ("${UNSET?}", "the variable UNSET is not set"),
         ("${UNSET:?ask ${A}}", "the variable UNSET is not set: ask a"),
-        ("$", "no variable name after $ in '$'"),
-        ("a $ b", "no variable name after $ in 'a $ b'"),
-        ("$5", "no variable name after $ in '$5'"),
+        ("${A:-${UNSET:?gone}}", "the variable UNSET is not set: gone"),
+        ("${UNSET:+${UNSET:?gone}}", "the variable UNSET is not set: gone"),
         ("${}", "no variable name after ${ in '${}'"),
         ("${5}", "no variable name after ${ in '${5}'"),
         ("${A", "${A is followed by '' in '${A'"),
         ("${A:-b", "${ is never closed in '${A:-b'"),
-        ("${A:-{}", "${ is never closed in '${A:-{}'"),
         ("${A!b}", "${A is followed by '!' in '${A!b}'"),
         ("${A:b}", "${A is followed by ':' in '${A:b}'"),
-        ("${UNSET:-$}", "no variable name after $ in '${UNSET:-$}'"),
         ("${A:-" * 50 + "}" * 50, "more than 40 nested ${…} in '" + ("${A:-" * 50)[:60] + "…'"),
     ],
 )

@@ -12,7 +12,20 @@ from orchestrator.spec.models import SandboxSpec
 
 def test_the_defaults_are_those_of_the_product(folder) -> None:
     model = folder.load("models: {hello: model_dirs/hello}").spec.models["hello"]
-    found = model.model_dump(exclude={"path", "resources", "deploy", "environment", "env_file", "volumes", "extends"})
+    found = model.model_dump(
+        exclude={
+            "path",
+            "resources",
+            "deploy",
+            "environment",
+            "env_file",
+            "volumes",
+            "extends",
+            "scale",
+            "tmpfs",
+            "secrets",
+        }
+    )
     assert found == {
         "runtime": None,
         "python": None,
@@ -23,6 +36,7 @@ def test_the_defaults_are_those_of_the_product(folder) -> None:
         "queue": {"size": 1000, "timeout": 30.0},
         "timeout": 60.0,
         "load_timeout": 300.0,
+        "stop_grace_period": 5.0,
         "max_input": None,
         "max_batch": 100,
         "batching": None,

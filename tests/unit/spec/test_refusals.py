@@ -58,6 +58,20 @@ def dependency(key: str, value: str, reference: str, message: str, hint: str) ->
     return Case(f"models.*.depends_on.*.{key}", text, reference, 6, f"models.a.depends_on.b.{key}: {message}", hint)
 
 
+def volume(key: str, value: str, reference: str, message: str, hint: str, more: str = "") -> Case:  # noqa: PLR0917 - a table below
+    """more: what the volume has besides its target."""
+    lines = [f"target: /w{more}", *(f"{'  ' * depth}{part}:" for depth, part in enumerate(key.split(".")))]
+    nested = "".join(f"        {line}\n" for line in lines).rstrip().replace("        ", "      - ", 1)
+    text = f"models:\n  a:\n    path: model_dirs/hello\n    volumes:\n{nested} {value}\n"
+    where = f"models.a.volumes.0.{key}: {message}"
+    return Case(f"models.*.volumes.*.{key}", text, reference, len(text.rstrip().split("\n")), where, hint)
+
+
+def secret(key: str, value: str, reference: str, message: str, hint: str) -> Case:
+    text = f"secrets:\n  s:\n    {key}: {value}\nmodels: {{a: {{path: model_dirs/hello, secrets: [s]}}}}\n"
+    return Case(f"secrets.*.{key}", text, reference, 3, f"secrets.s.{key}: {message}", hint)
+
+
 YES_NO = "write true or false"
 SPAN = "write a duration such as 30s"
 SIZE = "write a size such as 512M"
@@ -126,7 +140,7 @@ CASES = [
     model("resources.pids", "0", "bad-value", "must be at least 1, not 0", "write a number at least 1"),
     model("resources.mem", "1G", "unknown-key", "unknown key", "did you mean memory?"),
     model("deploy", "1", "wrong-type", "must be a mapping, not the number 1", BELOW),
-    model("deploy.replicas", "2", "unknown-key", "unknown key", "known here: resources"),
+    model("deploy.placement", "{}", "unknown-key", "unknown key", "known here: replicas, resources"),
     model("deploy.resources", "1", "wrong-type", "must be a mapping, not the number 1", BELOW),
     model("deploy.resources.reservations", "{}", "unknown-key", "unknown key", "only limits are enforced here; write limits"),
     model("deploy.resources.limits", "1", "wrong-type", "must be a mapping, not the number 1", BELOW),
@@ -154,7 +168,7 @@ CASES = [
     model("volumes", "['weights:/w']", "volume", "'weights' is no path", "write ./weights for a path of the project; named volumes do not exist here", ".0"),
     model("volumes", "['./model_dirs:w']", "volume", "the target 'w' is not absolute", "write /w", ".0"),
     model("volumes", "['./model_dirs:/run/sandbox/x']", "volume", "the target /run/sandbox/x would cover what the model needs to run", "choose a folder of its own, for example /weights", ".0"),
-    model("volumes", "['./model_dirs:/w', './model_dirs:/w/']", "volume", "/w/ is the target of two volumes", "give each volume a target of its own", ".1"),
+    model("volumes", "['./model_dirs:/w', './model_dirs:/w/']", "volume", "/w is the target of two volumes", "give each volume a target of its own", ".1"),
     model("volumes", "['./gone:/w']", "path-missing", "./gone does not exist on this machine", "create {root}/gone, or correct the path", ".0"),
     model("data", "rwx", "bad-value", "must be ro or rw, not 'rwx'", "did you mean rw?"),
     model("network", "host", "bad-value", "must be none, internal or bridge, not 'host'", "write none, internal or bridge"),
@@ -189,6 +203,33 @@ CASES = [
     dependency("condition", "service_completed_successfully", "bad-value", "a model never completes: it serves until it is stopped", "write service_healthy: the other model is ready"),
     dependency("required", "7", "wrong-type", "must be true or false, not the number 7", YES_NO),
     dependency("restart", "7", "wrong-type", "must be true or false, not the number 7", YES_NO),
+    model("scale", "x", "wrong-type", "must be a whole number, not 'x'", "write for example 0"),
+    Case("models.*.scale", "models:\n  a:\n    path: m\n    replicas: 1\n    scale: 2\n", "bad-value", 5, "models.a.scale: the number of replicas is both 1 and 2", "keep one of the two"),
+    model("deploy.replicas", "-1", "bad-value", "must be at least 0, not -1", "write a number at least 0"),
+    model("stop_grace_period", "10", "bad-value", "'10' is no duration", "a unit is needed: 10s or 10ms"),
+    model("tmpfs", "{a: b}", "wrong-type", "must be a list, not a mapping", ITEMS),
+    model("tmpfs", "[tmp]", "volume", "the target 'tmp' is not absolute", "write /tmp", ".0"),
+    model("tmpfs", "['/t:uid=1']", "volume", "'uid=1' is no option of a tmpfs", "write for example /scratch:size=64M,mode=0700", ".0"),
+    volume("type", "nfs", "bad-value", "must be bind or tmpfs, not 'nfs'", "write bind or tmpfs"),
+    volume("source", "[a]", "wrong-type", "must be text, not a list", "write plain text"),
+    volume("source", "./d", "bad-value", "a tmpfs has no source", "remove it, or write type: bind", "\n        type: tmpfs"),
+    volume("read_only", "7", "wrong-type", "must be true or false, not the number 7", YES_NO),
+    volume("tmpfs", "7", "wrong-type", "must be a mapping, not the number 7", BELOW),
+    volume("tmpfs", "{}", "bad-value", "says nothing of a volume of type bind", "remove it", "\n        source: ./d"),
+    volume("tmpfs.size", "big", "bad-value", "'big' is no size", "write for example 512M, 1.5G or 10485760"),
+    volume("tmpfs.mode", "rwx", "bad-value", "must be permission bits, not 'rwx'", "write for example 0400"),
+    volume("bind", "{}", "unknown-key", "unknown key", "remove it; the host path must be there"),
+    Case("models.*.volumes.*.target", "models: {a: {path: m, volumes: [{source: ./d}]}}\n", "missing-key", 1, "models.a.volumes.0.target: is missing", "add target:"),
+    top("secrets", "[a]", "wrong-type", "must be a mapping, not a list", BELOW),
+    Case("secrets", "secrets: {s: {}}\nmodels: {}\n", "bad-value", 1, "secrets.s: must have either file or environment", "write {file: PATH}"),
+    secret("file", "gone.txt", "path-missing", "gone.txt cannot be read: No such file or directory", "create {root}/gone.txt, or correct the path"),
+    secret("environment", "GONE", "interpolation", "the variable GONE is not set", "set GONE in the environment or in the file .env beside sandbox.yaml"),
+    model("secrets", "[s]", "bad-value", "there is no secret 's'", "declare it under `secrets:` at the top: {file: PATH}", ".0"),
+    model("secrets", "{s: x}", "wrong-type", "must be a list, not a mapping", ITEMS),
+    Case("models.*.secrets.*.source", "models: {a: {path: m, secrets: [{target: x}]}}\n", "missing-key", 1, "models.a.secrets.0.source: is missing", "add source:"),
+    Case("models.*.secrets.*.target", "models: {a: {path: m, secrets: [{source: s, target: [x]}]}}\n", "wrong-type", 1, "models.a.secrets.0.target: must be text, not a list", "write plain text"),
+    Case("models.*.secrets.*.target", "secrets: {s: {file: sandbox.yaml}}\nmodels:\n  a: {path: model_dirs/hello, secrets: [{source: s, target: ../x}]}\n", "bad-value", 3, "models.a.secrets.0.target: ../x does not lie in /run/secrets", "write a name without folders"),
+    Case("models.*.secrets.*.mode", "models: {a: {path: m, secrets: [{source: s, mode: 400}]}}\n", "bad-value", 1, "models.a.secrets.0.mode: must be permission bits, not the number 400", "write for example 0400"),
     model("depends_on", "hello", "wrong-type", "must be a mapping, not 'hello'", BELOW),
     model("depends_on", "[helo]", "unknown-model", "there is no model 'helo'", "did you mean hello?", ".helo"),
     model("depends_on", "[hello]", "dependency-cycle", "goes in a circle: hello → hello", "remove one of these dependencies"),
