@@ -29,6 +29,7 @@ ROW_KEYS = (
     "since",
     "pids",
     "url",
+    "unforkable",
 )
 GOOD, BAD, NEUTRAL = "✔", "✖", "•"
 PLAIN_MARKS = {GOOD: "ok", BAD: "x", NEUTRAL: "-"}
@@ -111,6 +112,8 @@ class Screen:
         for row in rows:
             for sentence in row.get("not_enforced") or ():
                 self.line(f"{row['name']}: not enforced here: {one_line(sentence)}")
+            if row.get("unforkable"):
+                self.line(f"{row['name']}: workers are spawned, not forked: {one_line(row['unforkable'])}")
 
     def event(self, event: Json, width: int = 0, *, when: bool = False) -> None:
         """`hello  ✔ g18 in 38 ms (fork: main.py)`, and a traceback where there is a new one."""

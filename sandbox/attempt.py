@@ -66,6 +66,9 @@ class Attempt:
         self._scout = Scout(replica.cradle)
         self._births = 0
         self._stacks = ""
+        # Why it was spawned although it could have been forked.
+        self._why = ""
+        self._job: Dict[str, Any] = {}
         self._prelude: Optional[Prelude] = None
         self._error: Optional[Dict[str, Any]] = None
         self._killed = False
@@ -276,7 +279,7 @@ class Attempt:
             self._phase_done("preload", seconds)
         else:
             # What is forked from it would hang or be wrong: the worker runs preload.py itself.
-            self.order["mode"] = "spawn"
+            self.order["mode"], self._why = "spawn", outcome.reason
             if outcome.module:
                 self._replica.cradle.nursery.unfit(outcome.module, outcome.reason)
         self._phase = "fork"
@@ -316,7 +319,7 @@ class Attempt:
             nursery.second.drop(reason)
         else:
             nursery.unfit(str(stale.get("module")), reason)
-            self.order["mode"] = "spawn"
+            self.order["mode"], self._why = "spawn", reason
         self.child, self._phase = None, "fork"
         self.phases.pop("fork", None)
         self._bear()
@@ -391,11 +394,18 @@ class Attempt:
         imports = wire.names(said.get("imports"))
         self._changed(self)
         self.say_ready(imports)
-        if self.order.get("mode") == "fork":
-            self._replica.cradle.nursery.learn(imports)
+        if self.order.get("mode") == "fork" or self._why:
+            spent = sum(self.phases.get(phase, 0.0) for phase in ("import", "load", "warmup"))
+            self._replica.cradle.nursery.learn(imports, self._job, spent)
 
     def say_ready(self, imports: Optional[List[str]] = None) -> None:
-        ready = {"socket": self.socket, "pid": self.pid, "phases": self.phases, "imports": imports or []}
+        ready = {
+            "socket": self.socket,
+            "pid": self.pid,
+            "phases": self.phases,
+            "imports": imports or [],
+            "spawned": self._why,
+        }
         self._report("ready", info=self.info, peak=self.peak, **ready)
 
     def _time_out(self) -> None:

@@ -12,8 +12,11 @@ from sandbox import children, start, wire
 from sandbox.forker import Forked, Forker, MakeCapture, Wish
 from sandbox.loop import Loop
 from sandbox.second import Outcome, Second, Settled
-from sandbox.steps import Step
+from sandbox.steps import Step, preloads
+from sandbox.trial import Trial, Verdict
 
+# A trial has so long, and so many times what the load took that it repeats.
+_TRIAL_SECONDS, _TRIAL_TIMES = 10.0, 3.0
 _BACKOFF = (0.1, 30.0)
 # A zygote that lived this long died of something else than its own start.
 _SOUND_SECONDS = 60.0
@@ -49,6 +52,10 @@ class Nursery:
         self._backoff = _BACKOFF[0]
         self._started = 0.0
         self._waiting: List[Callable[[], None]] = []
+        # What a successor is tried with: the newest load that went well, and the seconds that it took.
+        self._model: Optional[Tuple[start.Job, float]] = None
+        # The load with which the one in use failed its trial.
+        self._failed_with: Optional[start.Job] = None
         self.second = Second(loop, capture, self._second_changed)
         self._closed = False
 
@@ -124,8 +131,12 @@ class Nursery:
         if not self._replace():
             self._changed(self.state)
 
-    def learn(self, imports: List[str]) -> None:
-        """Add what a good worker imported: the next ones find it there. A fork cannot tell what it did not need to."""
+    def learn(self, imports: List[str], job: start.Job, seconds: float) -> None:
+        """Add what a good worker imported: the next ones find it there. A fork cannot tell what it did not need to.
+
+        job: the worker's; seconds: what its load took.
+        """
+        self._model = (job, seconds)
         self._learned = wire.by_depth([*self._learned, *imports])
         self._replace()
 
@@ -183,6 +194,11 @@ class Nursery:
         if self._closed or current is None or current.state == "dead" or wish in self._hopeless:
             return False
         wanted, there = _steered(wish), _steered(current.wish)
+        if self._failed_with is not None and self._model is not None and self._failed_with is not self._model[0]:
+            # Other code: it may do now.
+            self._failed_with = None
+            self._next = self._start(wish)
+            return True
         unfit = any(name.partition(".")[0] in self._unfit for name in there)
         if not unfit and all(there.get(name) == sets for name, sets in wanted.items()):
             return False
@@ -192,7 +208,10 @@ class Nursery:
     def _took(self, forker: Forker) -> None:
         """A zygote's state changed."""
         if forker is self._next:
-            self._succeed(forker)
+            if forker.state == "ready" and forker.imports and self._model is not None:
+                self._try(forker, *self._model)
+            else:
+                self._succeed(forker)
         elif forker is self._current:
             if forker.state == "dead":
                 self._lose(forker)
@@ -205,6 +224,26 @@ class Nursery:
             waiting, self._waiting = self._waiting, []
             for settled in waiting:
                 settled()
+
+    def _try(self, forker: Forker, job: start.Job, seconds: float) -> None:
+        """Only a zygote whose fork can load the model comes into use."""
+        if preloads(job["assignment"]["tree"]):
+            self._succeed(forker)  # its workers come from the second one
+            return
+
+        def done(verdict: Verdict) -> None:
+            if forker is not self._next:
+                return
+            if verdict.fault and self._model is not None and self._model[0] is not job:
+                self._try(forker, *self._model)  # its files may have been changed under it
+                return
+            if verdict.module:
+                self._unfit[verdict.module.partition(".")[0]] = verdict.fault
+            elif verdict.fault:
+                forker.state, forker.reason, self._failed_with = "unsafe", verdict.fault, job
+            self._succeed(forker)
+
+        Trial(self._loop, self._brood, forker, job, _TRIAL_SECONDS + _TRIAL_TIMES * seconds, done=done)
 
     def _succeed(self, forker: Forker) -> None:
         """The successor is up, or is not: then the old one stays, and the news says why."""

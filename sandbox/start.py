@@ -53,8 +53,8 @@ def read_job(fd: int) -> Job:
 def run(job: Job, ends: Ends, heritage: Optional[Heritage] = None) -> None:
     """Become what the job says, and return when that has ended. heritage: a zygote's; None where there was none.
 
-    "kind" is "check", "worker", or "wait": get ready to be either, then do the job that comes over the channel; or
-    "preload": a zygote that runs preload.py, its orders on the channel.
+    "kind" is "check", "worker", "trial" (worker.try_out); "wait": get ready to be any of these, then do the job that
+    comes over the channel; or "preload": a zygote that runs preload.py, its orders on the channel.
     """
     _settle(ends)
     if job["kind"] == "preload" and heritage is not None:
@@ -85,7 +85,12 @@ def run(job: Job, ends: Ends, heritage: Optional[Heritage] = None) -> None:
         if not data:
             return
         job = read_job(fds[0])
-    if job["kind"] == "check":
+    if job["kind"] == "trial":
+        from sandbox import worker
+
+        _be_silent()
+        worker.try_out(job["assignment"], channel, heritage)
+    elif job["kind"] == "check":
         from sandbox import checker
 
         checker.run(job, channel)
@@ -108,6 +113,13 @@ def _settle(ends: Ends) -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
     _reset_signals()
+
+
+def _be_silent() -> None:
+    null = os.open(os.devnull, os.O_WRONLY)
+    for fd in (1, 2):
+        os.dup2(null, fd)
+    os.close(null)
 
 
 def _reset_signals() -> None:

@@ -83,6 +83,22 @@ def _pause(assignment: Dict[str, Any], channel: socket.socket) -> None:
                 assignment["serving"] = wire.mapping(message.get("serving"))
 
 
+def try_out(assignment: Dict[str, Any], channel: socket.socket, heritage: Optional[Heritage]) -> NoReturn:
+    """Load, answer the example of config.yaml where there is one, say whether that went well, and end."""
+    loop = asyncio.SelectorEventLoop()
+    asyncio.set_event_loop(loop)
+    fault = ""
+    try:
+        Loading({**assignment, "warmup": True, "pause": None}, loop, lambda _phase, _seconds: None, heritage).run()
+    except Stale as stale:
+        say(channel, {"type": "stale", "what": stale.what, "module": stale.module, "reason": str(stale)})
+        _leave(0)
+    except LoadError as failed:
+        fault = f"a trial fork failed in {failed}"
+    say(channel, {"type": "tried", "fault": fault})
+    _leave(0)
+
+
 class _Worker:
     """A loaded model that listens. Ends when it was drained, cut, or found no agent."""
 

@@ -186,7 +186,8 @@ def _why(tier: Tier, workers: Sequence[tuple[Replica, Worker]]) -> str:
     """What else than the edit led to this tier, as "; because"."""
     match tier:
         case "spawn":
-            unforkable = next((replica.unforkable for replica, _ in workers if replica.unforkable), "")
+            reasons = [worker.spawned or replica.unforkable for replica, worker in workers]
+            unforkable = next((reason for reason in reasons if reason), "")
             return f"; {unforkable or 'reload.mode: spawn'}"
         case "stop-first":
             return next((f"; {worker.waits}" for _, worker in workers if worker.waits), "")

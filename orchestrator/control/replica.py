@@ -20,7 +20,8 @@ REFERENCES_OF_TYPES = {"NoMainError": "no-main", "NoModelError": "no-model", "Ma
 class Worker:
     """A worker process of a replica. asked_at, drains_since: monotonic seconds. phases: seconds by name.
 
-    waits: why it loads only when what ran before it has ended; "" where it does not wait.
+    waits: why it loads only when what ran before it has ended; "" where it does not wait. spawned: why it was
+    not forked although it was to be.
     """
 
     generation: Generation
@@ -33,6 +34,7 @@ class Worker:
     killed: bool = False
     waits: str = ""
     cause: str = ""
+    spawned: str = ""
     info: Mapping[str, Any] = field(default_factory=dict)
     phases: dict[str, float] = field(default_factory=dict)
 

@@ -118,6 +118,7 @@ class Reports:
             worker.state = "ready"
         worker.socket, worker.pid = str(message["socket"]), message.get("pid")
         worker.phases, worker.info = dict(message.get("phases") or {}), message.get("info") or {}
+        worker.spawned = str(message.get("spawned") or "")
         self._state.peak = peak_of(message.get("peak")) or self._state.peak
         self._state.retry_at.pop(f"load:{replica.incarnation}", None)
 

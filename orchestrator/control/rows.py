@@ -42,6 +42,7 @@ def row(model: Model, url: str) -> Row:
         },
         "containers": [each.record.container for each in live if each.record and each.record.container],
         "url": f"{url}/models/{state.name}/predict",
+        "unforkable": state.unforkable or None,
         "example": next((worker.info.get("example") for each in live for worker in each.workers.values()), None),
     }
 

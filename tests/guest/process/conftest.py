@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -32,3 +33,18 @@ def make_replica(tmp_path: Path, guest_folder: str) -> Iterator[Callable[..., Re
 @pytest.fixture
 def replica(make_replica: Callable[..., Replica], python: str) -> Replica:
     return make_replica(python)
+
+
+@pytest.fixture
+def environment(python: str, tmp_path: Path) -> Callable[..., str]:
+    """Make an environment with these modules as its third-party packages; its interpreter."""
+
+    def make(**modules: str) -> str:
+        folder = tmp_path / "environment"
+        subprocess.run([python, "-m", "venv", "--without-pip", str(folder)], check=True)
+        [packages] = folder.glob("lib/python3*/site-packages")
+        for name, text in modules.items():
+            (packages / f"{name}.py").write_text(text)
+        return str(folder / "bin" / "python")
+
+    return make

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from tests.guest.process.driver import Replica, eventually
 
@@ -21,21 +18,6 @@ def predict() -> dict:
     return {"imported_by": heavy.PID, "pid": os.getpid(), "pinned": heavy.PINNED, "steered": heavy.STEERED}
 """
 THREADED = "import threading, time\nthreading.Thread(target=time.sleep, args=(3600,), daemon=True).start()\n"
-
-
-@pytest.fixture
-def environment(python: str, tmp_path: Path) -> Callable[..., str]:
-    """Make an environment with these modules as its third-party packages; its interpreter."""
-
-    def make(**modules: str) -> str:
-        folder = tmp_path / "environment"
-        subprocess.run([python, "-m", "venv", "--without-pip", str(folder)], check=True)
-        [packages] = folder.glob("lib/python3*/site-packages")
-        for name, text in modules.items():
-            (packages / f"{name}.py").write_text(text)
-        return str(folder / "bin" / "python")
-
-    return make
 
 
 def preloaded(replica: Replica, *names: str) -> dict[str, Any]:

@@ -31,6 +31,7 @@ def row(name="hello", **changed):
         "since": "2026-11-20T12:00:00.000Z",
         "pids": {"agent": [10], "zygote": [11], "workers": [12]},
         "url": f"http://127.0.0.1:8080/models/{name}/predict",
+        "unforkable": None,
         **changed,
     }
 

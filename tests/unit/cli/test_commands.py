@@ -15,7 +15,8 @@ PS_JSON = (
     '{"name": "hello", "state": "running", "reason": null, "error": null, "generation": 1, "content": "0123456789ab", '
     '"runtime": "process", "python": "3.11.7", "replicas": {"ready": 1, "desired": 1}, "restarts": 0, '
     '"not_enforced": [], "since": "2026-11-20T12:00:00.000Z", '
-    '"pids": {"agent": [10], "zygote": [11], "workers": [12]}, "url": "http://127.0.0.1:8080/models/hello/predict"}\n'
+    '"pids": {"agent": [10], "zygote": [11], "workers": [12]}, "url": "http://127.0.0.1:8080/models/hello/predict", '
+    '"unforkable": null}\n'
 )
 BROKEN = {
     "type": "SyntaxError",
@@ -43,7 +44,13 @@ def test_ps_says_what_is_wrong(control, sandbox):
     reason = "SyntaxError main.py:3 invalid syntax"
     broken = row("digits", state="degraded", reason=reason, generation=17, restarts=2)
     starting = row("new", state="building", generation=None, replicas={"ready": 0, "desired": 1}, python=None)
-    models(control, row(not_enforced=["memory: watched, not enforced"]), broken, starting, orphans=["old"])
+    models(
+        control,
+        row(not_enforced=["memory: watched, not enforced"], unforkable="2 threads run"),
+        broken,
+        starting,
+        orphans=["old"],
+    )
     code, out, err = sandbox("ps")
     assert code == 0
     assert out == (
@@ -53,6 +60,7 @@ def test_ps_says_what_is_wrong(control, sandbox):
         "degraded: SyntaxError main.py:3 invalid syntax (restarts: 2)\n"
         "new      -            0/1        process   -        http://127.0.0.1:8080/models/new/predict      building\n"
         "hello: not enforced here: memory: watched, not enforced\n"
+        "hello: workers are spawned, not forked: 2 threads run\n"
     )
     assert err == "warning: no longer in sandbox.yaml: old; sandbox up --remove-orphans\n"
 
