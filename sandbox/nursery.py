@@ -54,6 +54,9 @@ class Nursery:
         self._waiting: List[Callable[[], None]] = []
         # What a successor is tried with: the newest load that went well, and the seconds that it took.
         self._model: Optional[Tuple[start.Job, float]] = None
+        self._model_steps: List[Step] = []
+        # Whether a successor waits for a load to be tried with.
+        self._untried = False
         # The load with which the one in use failed its trial.
         self._failed_with: Optional[start.Job] = None
         self.second = Second(loop, capture, self._second_changed)
@@ -136,7 +139,10 @@ class Nursery:
 
         job: the worker's; seconds: what its load took.
         """
-        self._model = (job, seconds)
+        self._model, self._model_steps = (job, seconds), self._scanned
+        if self._untried and self._next is not None:
+            self._untried = False
+            self._try(self._next, job, seconds)
         self._learned = wire.by_depth([*self._learned, *imports])
         self._replace()
 
@@ -237,6 +243,9 @@ class Nursery:
             if verdict.fault and self._model is not None and self._model[0] is not job:
                 self._try(forker, *self._model)  # its files may have been changed under it
                 return
+            if verdict.module and self._model_steps != self._scanned:
+                self._untried = True  # that code sets other variables than the newest, for which this zygote is
+                return
             if verdict.module:
                 self._unfit[verdict.module.partition(".")[0]] = verdict.fault
             elif verdict.fault:
@@ -247,7 +256,7 @@ class Nursery:
 
     def _succeed(self, forker: Forker) -> None:
         """The successor is up, or is not: then the old one stays, and the news says why."""
-        self._next = None
+        self._next, self._untried = None, False
         if forker.state == "dead":
             self._hopeless.append(forker.wish)
             self._note = f"preloading {', '.join(_steered(forker.wish))} failed: {forker.reason}"
