@@ -16,6 +16,8 @@ _ENVELOPE = {
     "request_id": {"type": "string"},
 }
 _ANYTHING: dict[str, Any] = {}
+_INTEGERS = tuple(f"{sign}INT{width}" for sign in ("", "U") for width in (8, 16, 32, 64))
+_DATATYPES = ("BOOL", *_INTEGERS, "FP16", "FP32", "FP64", "BYTES")
 
 
 def document(models: Mapping[str, Route]) -> dict[str, Any]:
@@ -23,6 +25,7 @@ def document(models: Mapping[str, Route]) -> dict[str, Any]:
     paths, schemas = _gateway_paths(), _schemas()
     for name, route in models.items():
         paths |= _model_paths(name, route, schemas)
+    paths |= _openai_paths(models)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -48,7 +51,7 @@ def _schemas() -> dict[str, Any]:
         "Tensor": _object(
             {
                 "name": {"type": "string"},
-                "datatype": {"type": "string"},
+                "datatype": {"enum": list(_DATATYPES)},
                 "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
                 "parameters": {"type": "object"},
                 "data": {"type": "array"},
@@ -82,7 +85,11 @@ def _model_paths(name: str, route: Route, schemas: dict[str, Any]) -> dict[str, 
         given = _schema(name, info.get("output_schema"), schemas)
         data = _object({"prediction": given, "processing_time": {"type": "number"}}, ["prediction"])
         said = str(info.get("description") or f"Call {name}")
-        paths[f"{base}/predict"] = {"post": _post(said, taken, _enveloped(data), name, info.get("example"))}
+        paths[f"{base}/predict"] = {"post": _post(said, taken, _enveloped(data), name, example=info.get("example"))}
+        tensors = {"type": "array", "items": {"$ref": "#/components/schemas/Tensor"}}
+        asked, told = _object({"inputs": tensors}), _object({"outputs": tensors})
+        infer = _post(f"Call {name} with tensors", asked, told, name, error="V2Error")
+        paths[f"/v2/models/{name}/infer"] = {"post": infer}
         batch = _object({"inputs": {"type": "array", "items": _ANYTHING}})
         answers = _object({"predictions": {"type": "array"}, "total": {"type": "integer"}})
         paths[f"{base}/predict/batch"] = {
@@ -91,14 +98,39 @@ def _model_paths(name: str, route: Route, schemas: dict[str, Any]) -> dict[str, 
     return paths
 
 
+def _openai_paths(models: Mapping[str, Route]) -> dict[str, Any]:
+    """OpenAI's endpoints, for the models that do such a thing."""
+    texts = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+    message = _object({"role": {"type": "string"}, "content": {"type": "string"}})
+    messages = {"type": "array", "items": message, "minItems": 1}
+    offered = (
+        ("/v1/chat/completions", "chat", "messages", messages, "Chat, as OpenAI's clients do"),
+        ("/v1/completions", "chat", "prompt", texts, "Complete a prompt, as OpenAI's clients do"),
+        ("/v1/embeddings", "embed", "input", texts, "Embed texts, as OpenAI's clients do"),
+    )
+    paths = {}
+    for path, task, field, schema, summary in offered:
+        named = [name for name, route in models.items() if route.info.get(task)]
+        if named:
+            taken = _object({"model": {"type": "string", "enum": named}, field: schema})
+            paths[path] = {"post": _post(summary, taken, {"type": "object"}, "openai", error="OpenAIError")}
+    return paths
+
+
 def _post(
-    summary: str, taken: Mapping[str, Any], given: Mapping[str, Any], tag: str, example: object = None
+    summary: str,
+    taken: Mapping[str, Any],
+    given: Mapping[str, Any],
+    tag: str,
+    *,
+    example: object = None,
+    error: str = "Error",
 ) -> dict[str, Any]:
     content: dict[str, Any] = {"schema": taken}
     if example is not None:
         content["example"] = example
     body = {"required": True, "content": {"application/json": content}}
-    return {"summary": summary, "tags": [tag], "requestBody": body, "responses": _responses(given, "Error")}
+    return {"summary": summary, "tags": [tag], "requestBody": body, "responses": _responses(given, error)}
 
 
 def _get(summary: str, given: Mapping[str, Any], error: str = "Error", tag: str = "gateway") -> dict[str, Any]:

@@ -148,7 +148,7 @@ def datatype_of(dtype: str) -> Optional[str]:
 
 
 def _known(datatype: Any) -> None:
-    if datatype not in _TYPES:
+    if not isinstance(datatype, str) or datatype not in _TYPES:
         raise TensorError(f"the datatype {datatype!r:.40} is not known, there are {', '.join(_TYPES)}")
 
 

@@ -74,6 +74,7 @@ class RealWorker:
         self.reader, self.writer = await asyncio.open_connection(sock=ours, limit=2**20)
         while (message := json.loads(await self.reader.readline()))["type"] != "listening":
             assert message["type"] == "phase", message
+        self.info = message["info"]
         return self
 
     def say(self, **message) -> None:

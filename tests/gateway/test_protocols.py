@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import warnings
 
 import numpy as np
@@ -237,3 +238,41 @@ async def test_what_a_batch_was_is_told_and_counted(port, control, real):
     assert (reply.headers["x-sandbox-batch"], float(reply.headers["x-sandbox-queue-seconds"]) >= 0) == ("1/1", True)
     metrics = (await ask(port, "GET", "/metrics")).body.decode()
     assert 'sandbox_batch_size_count{model="demo"} 1' in metrics
+
+
+TYPED = """
+from dataclasses import dataclass
+from typing import Dict, List, Optional
+
+@dataclass
+class Point:
+    x: float
+    label: str = ""
+
+def chat(messages):
+    return "hello"
+
+def embed(texts):
+    return [[1.0] for _ in texts]
+
+def predict(point: Point, scale: float = 1.0, tags: Optional[List[str]] = None, more: Optional[Dict[str, int]] = None) -> float:
+    return point.x * scale
+"""
+
+
+async def test_schemathesis_finds_no_server_error_and_no_answer_against_the_document(port, control, real):
+    worker = await real("g1.sock", 1, TYPED)
+    await control.sync({"demo": route(worker, info=worker.info)})
+    found = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{port}/openapi.json"),
+        *(
+            "--checks",
+            "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
+        ),
+        *("--max-examples", "40", "--seed", "1", "--no-color"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await found.communicate()
+    assert found.returncode == 0, said.decode()[-4000:]
+    assert "Tested: 15" in said.decode()

@@ -143,6 +143,7 @@ def test_numbers_of_every_width(typed, kind, code):
         (tensor("x", "FP64", [2], [1, 2]), "its shape is [2], and the parameter takes [1]"),
         (tensor("x", "FP64", [2], [1]), "its shape [2] holds 2 elements and its data has 1"),
         (tensor("x", "FP128", [1], [1]), "the datatype 'FP128' is not known"),
+        (tensor("x", {}, [1], [1]), "the datatype {} is not known"),
         (tensor("x", "INT8", [1], [300]), "300 is no INT8"),
         (tensor("x", "BOOL", [1], ["yes"]), "'yes' is no BOOL"),
         (tensor("x", "BYTES", [1], ["1"]), "x: expected number, got string"),
