@@ -22,14 +22,17 @@ class LogFile:
         self._directory = directory
         self._rotate = rotate
         self._fd: Optional[int] = None
+        self._torn = False
 
     def write(self, generation: int, stream: str, lines: List[str]) -> None:
         """Append lines of one stream ("out" or "err"). A full disk loses them: the model must not stop for it."""
         moment = _now()
         records = [{"t": moment, "g": generation, "s": stream, "m": line} for line in lines]
         data = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode("utf-8", "replace")
+        if self._torn:
+            data = b"\n" + data  # half a line is there already: it must not take this one with it
         try:
-            os.write(self._opened(), data)
+            self._torn = os.write(self._opened(), data) < len(data)
         except OSError:
             self.close()
 

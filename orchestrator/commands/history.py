@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 # More changed files than this are counted, not named.
 NAMED = 3
+# How many controls `wait` asks in a row: one that dies is started again.
+CONTROLS = 4
 
 
 def register(commands: Subparsers) -> None:
@@ -123,16 +126,27 @@ def rollback(args: argparse.Namespace, session: Session) -> int:
 
 
 def wait(args: argparse.Namespace, session: Session) -> int:
-    timeout = None if args.timeout is None else str(args.timeout)
-    query = {"model": args.model, "generation": args.generation, "timeout": timeout}
-    with closing(session.connect().stream("GET", target("/api/wait", query))) as lines:
+    end = None if args.timeout is None else time.monotonic() + args.timeout
+    timeout = args.timeout
+    for tries_left in reversed(range(CONTROLS)):
+        given = None if timeout is None else str(timeout)
+        query = {"model": args.model, "generation": args.generation, "timeout": given}
         try:
-            for line in lines:
-                if line.get("type") == "live":
-                    mark = session.screen.mark("✔")
-                    session.screen.line(f"{line['model']} {mark} g{line['generation']} answers ({line['content']})")
-                    return 0
+            if live := _live(session, target("/api/wait", query)):
+                mark = session.screen.mark("✔")
+                session.screen.line(f"{live['model']} {mark} g{live['generation']} answers ({live['content']})")
+                return 0
         except SandboxError as error:
-            session.screen.error(error)
-            return EXIT_FAILURE  # whatever the reference: the command itself was right
+            if error.reference != "control" or not tries_left:
+                session.screen.error(error)
+                return EXIT_FAILURE  # whatever the reference: the command itself was right
+        # Control died, the models live on: the next one is asked for what is left of the time.
+        timeout = None if end is None else max(0.1, round(end - time.monotonic(), 3))
     raise SandboxError("control", "the control process ended before anything could be told", hint="see: sandbox ps")
+
+
+def _live(session: Session, path: str) -> Json | None:
+    """What control says answers; None where it ended before it said anything."""
+    lines = session.connect().stream("GET", path)
+    with closing(lines):
+        return next((line for line in lines if line.get("type") == "live"), None)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
 
 from orchestrator.errors import EXIT_USAGE, SandboxError
 
 Json = Mapping[str, Any]
+Item = TypeVar("Item")
 
 
 async def json_lines(request: web.Request) -> web.StreamResponse:
@@ -23,6 +25,17 @@ async def json_lines(request: web.Request) -> web.StreamResponse:
 async def write(response: web.StreamResponse, entry: Json) -> None:
     """Send one line."""
     await response.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+
+
+async def next_until(queue: asyncio.Queue[Item], end: asyncio.Future[Any]) -> Item | None:
+    """Wait for the queue's next item; None where `end` is done first. Nothing waits on once the caller is cancelled."""
+    getting = asyncio.ensure_future(queue.get())
+    try:
+        await asyncio.wait([getting, end], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        if not getting.done():
+            getting.cancel()
+    return getting.result() if getting.done() and not getting.cancelled() else None
 
 
 async def body(request: web.Request) -> Json:

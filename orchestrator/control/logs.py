@@ -2,13 +2,14 @@
 
 A replica's log.jsonl lies where its model can write, so it is opened as sockets are (no links, a regular file of that
 user) and each line is checked. The copy is bounded; where it stands is remembered, so a restart of control loses and
-repeats nothing.
+repeats nothing. Where lines are lost all the same, a line says so in their place.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 from collections import deque
@@ -28,6 +29,26 @@ LOOK_AGAIN = 1.0  # seconds; only for what was printed while no agent could tell
 Line = dict[str, Any]
 
 
+class Lines(asyncio.Queue[Line]):
+    """What a listener has not read yet. dropped: lines that it was too slow for, not told to it so far."""
+
+    def __init__(self) -> None:
+        super().__init__(LONGEST_BACKLOG)
+        self.dropped = 0
+
+    def add(self, line: Line) -> None:
+        """Append a line; the oldest goes where there are too many."""
+        if self.full():
+            self.get_nowait()
+            self.dropped += 1
+        self.put_nowait(line)
+
+    def remark(self, line: Line) -> Line | None:
+        """What has to be told before `line`, which was read just now."""
+        count, self.dropped = self.dropped, 0
+        return {**line, **_remark(line, f"{count} lines dropped: they were not read in time")} if count else None
+
+
 @dataclass(eq=False, slots=True)
 class _Tail:
     model: str
@@ -44,7 +65,8 @@ class Logs:
         self._folder = folder
         self._tails: dict[str, _Tail] = {}
         self._poked = asyncio.Event()
-        self._listeners: set[asyncio.Queue[Line]] = set()
+        self._listeners: set[Lines] = set()
+        self._unstored: dict[str, int] = {}
         self._positions = os.path.join(folder, "positions.json")
         self._known = folders.read_json(self._positions) or {}
 
@@ -86,9 +108,9 @@ class Logs:
             folders.write_json(self._positions, self._known)
 
     @contextlib.contextmanager
-    def listen(self) -> Iterator[asyncio.Queue[Line]]:
+    def listen(self) -> Iterator[Lines]:
         """Give a queue of the lines from now on; a reader that lags loses the oldest."""
-        queue: asyncio.Queue[Line] = asyncio.Queue(LONGEST_BACKLOG)
+        queue = Lines()
         self._listeners.add(queue)
         try:
             yield queue
@@ -114,7 +136,7 @@ class Logs:
         try:
             lines = await asyncio.to_thread(self._read, tail)
         except OSError:
-            return False  # the disk is full, or the replica is just being removed
+            return False  # the replica is just being removed
         for line in lines:
             self._publish({**line, "model": tail.model, "replica": incarnation})
         return bool(lines)
@@ -124,7 +146,8 @@ class Logs:
         files = [descriptor for name in ROTATION if (descriptor := _open(tail, name)) is not None]
         try:
             inodes = [os.fstat(each).st_ino for each in files]
-            first = inodes.index(tail.inode) if tail.inode in inodes else 0
+            known = tail.inode in inodes
+            first, rotated_away = (inodes.index(tail.inode), False) if known else (0, bool(tail.inode))
             lines: list[Line] = []
             for descriptor, inode in zip(files[first:], inodes[first:], strict=True):
                 if inode != tail.inode:
@@ -133,23 +156,38 @@ class Logs:
         finally:
             for descriptor in files:
                 os.close(descriptor)
+        if lines and rotated_away:
+            lines.insert(0, _remark(lines[0], "lines dropped: they were printed faster than they could be copied"))
         if lines:
-            self._append(tail.model, lines)
+            self._store(tail.model, lines)
         return lines
+
+    def _store(self, model: str, lines: list[Line]) -> None:
+        """Append to the copy; a full disk drops them there, and those who listen hear them all the same."""
+        missing = self._unstored.get(model, 0)
+        note = [_remark(lines[0], f"{missing} lines dropped: the disk was full")] if missing else []
+        try:
+            self._append(model, [*note, *lines])
+        except OSError:
+            self._unstored[model] = missing + len(lines)
+        else:
+            self._unstored.pop(model, None)
 
     def _append(self, model: str, lines: list[Line]) -> None:
         path = self._path(model)
         with contextlib.suppress(FileNotFoundError):
             if os.path.getsize(path) > LONGEST_FILE:
                 os.replace(path, f"{path}.1")
-        with open(path, "a", encoding="utf-8") as file:
-            file.writelines(json.dumps({**line, "model": model}, ensure_ascii=False) + "\n" for line in lines)
+        text = "".join(json.dumps({**line, "model": model}, ensure_ascii=False) + "\n" for line in lines).encode()
+        with open(path, "ab", buffering=0) as file:
+            end = file.tell()
+            if (file.write(text) or 0) < len(text):
+                file.truncate(end)  # half a line would take the next one with it
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
     def _publish(self, line: Line) -> None:
         for queue in self._listeners:
-            if queue.full():
-                queue.get_nowait()
-            queue.put_nowait(line)
+            queue.add(line)
 
 
 def _open(tail: _Tail, name: str) -> int | None:
@@ -162,8 +200,14 @@ def _open(tail: _Tail, name: str) -> int | None:
 def _read_on(descriptor: int, tail: _Tail) -> list[Line]:
     text = os.pread(descriptor, MOST_AT_ONCE, tail.offset)
     complete, newline, _ = text.rpartition(b"\n")
-    tail.offset += len(complete) + len(newline)
+    # A line that long is none of the agent's: it is passed over, and its end is no line either.
+    tail.offset += len(complete) + len(newline) if newline or len(text) < MOST_AT_ONCE else len(text)
     return [line for line in map(_parse, complete.splitlines()) if line is not None]
+
+
+def _remark(line: Line, text: str) -> Line:
+    """A line of ours, told where `line` is."""
+    return {"t": line["t"], "g": 0, "s": "err", "m": f"({text})"}
 
 
 def _parse(text: str | bytes) -> Line | None:

@@ -209,12 +209,8 @@ class Server:
         for event in past:
             await exchange.write(response, event)
         while not work.done() or not events.empty():
-            getting = asyncio.create_task(events.get())
-            await asyncio.wait([getting, work], return_when=asyncio.FIRST_COMPLETED)
-            if getting.done():
-                await exchange.write(response, getting.result())
-            else:
-                getting.cancel()
+            if (news := await exchange.next_until(events, work)) is not None:
+                await exchange.write(response, news)
         try:
             await exchange.write(response, work.result())
         except SandboxError as error:
@@ -247,6 +243,8 @@ class Server:
             if request.query.get("follow") == "1":
                 async for line in self._each(lines):
                     if line["model"] in models or not request.query.get("models"):
+                        if remark := lines.remark(line):
+                            await exchange.write(response, remark)
                         await exchange.write(response, line)
         return response
 
@@ -258,14 +256,9 @@ class Server:
                     yield queue.get_nowait()
                 if ending.done():
                     return
-                getting = asyncio.create_task(queue.get())
-                try:
-                    await asyncio.wait([getting, ending], return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    if not getting.done():
-                        getting.cancel()
-                if getting.done() and not getting.cancelled():
-                    yield getting.result()
+                line = await exchange.next_until(queue, ending)
+                if line is not None:
+                    yield line
         finally:
             ending.cancel()
 

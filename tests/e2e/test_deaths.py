@@ -6,7 +6,9 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -154,14 +156,28 @@ def test_a_killed_gateway_loses_only_what_it_held_and_is_started_again_at_once(s
 def test_a_killed_control_loses_nothing_and_takes_up_what_runs(shared: Sandbox) -> None:
     before = everyone(shared, but="control")
     control = shared.keeper["control"]["pid"]
-    with dying(shared, "control") as death:
+    following = str(shared.row("control")["generation"] + 1)
+    with (
+        dying(shared, "control") as death,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        waiting = pool.submit(shared.cli, "wait", "control", "--generation", following)
+        # It has asked once it holds a connection, which a control that is asked later cannot end.
+        shared.until(lambda: connections(shared) >= 2)
         death.of(control)
         death.replaced(lambda: shared.keeper["control"]["pid"] != control)
         reloads(shared, "control")
+        assert f"g{following} answers" in waiting.result().stdout
 
     assert death.load.failures() == []
     assert {name: row["state"] for name, row in shared.rows().items()} == dict.fromkeys(VICTIMS, "running")
     assert everyone(shared, but="control") == before
+
+
+def connections(shared: Sandbox) -> int:
+    """To control's management API: the one that follows events, and others."""
+    lines = Path("/proc/net/unix").read_text().splitlines()
+    return sum(line.endswith(f"{shared.state}/control.sock") for line in lines) - 1
 
 
 def everyone(shared: Sandbox, but: str = "") -> dict[str, Json]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import resource
 from pathlib import Path
 
 from sandbox.output import LINE, Capture, Echo, LogFile, Splitter
@@ -58,6 +61,27 @@ def test_two_writers_rotate_once(tmp_path: Path) -> None:
     sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
     assert sorted(sizes) == ["log.jsonl", "log.jsonl.1", "log.jsonl.2"]
     assert all(1000 <= sizes[name] < 1300 for name in ("log.jsonl.1", "log.jsonl.2"))
+
+
+def test_half_a_line_that_a_full_disk_left_takes_no_other_with_it(tmp_path: Path) -> None:
+    directory = os.open(tmp_path, os.O_RDONLY)
+    log = LogFile(directory)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (150, hard))  # as a disk does, it takes the beginning of a line
+        log.write(1, "out", ["before"])
+        log.write(1, "out", ["cut " + "x" * 100])
+        log.write(1, "out", ["lost"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    log.write(1, "out", ["after"])
+    log.close()
+    os.close(directory)
+    found = []
+    for line in (tmp_path / "log.jsonl").read_bytes().splitlines():
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line)["m"])
+    assert found == ["before", "after"]
 
 
 def test_a_log_that_is_a_symbolic_link_is_not_followed(tmp_path: Path) -> None:
