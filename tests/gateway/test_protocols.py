@@ -260,7 +260,7 @@ def predict(point: Point, scale: float = 1.0, tags: Optional[List[str]] = None, 
 """
 
 
-async def test_schemathesis_finds_no_server_error_and_no_answer_against_the_document(port, control, real):
+async def test_schemathesis_finds_no_server_error_and_no_answer_against_the_document(port, control, real, tmp_path):
     worker = await real("g1.sock", 1, TYPED)
     await control.sync({"demo": route(worker, info=worker.info)})
     found = await asyncio.create_subprocess_exec(
@@ -272,6 +272,7 @@ async def test_schemathesis_finds_no_server_error_and_no_answer_against_the_docu
         *("--max-examples", "40", "--seed", "1", "--no-color"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        cwd=tmp_path,  # it keeps what it found where it runs
     )
     said, _ = await found.communicate()
     assert found.returncode == 0, said.decode()[-4000:]
