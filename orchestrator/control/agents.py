@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from orchestrator import sockets
+from orchestrator.control.stderr import note
 
 VERSION = 1
 LONGEST_MESSAGE = 1024 * 1024
@@ -69,7 +69,7 @@ class AgentLink:
                 pass  # not there yet, or gone; a refused socket is asked again, for its agent may replace it
             except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
                 # Whoever wrote that may be the model. What is not known now, the next connection's `state` tells.
-                print(f"{self._folder}: its agent wrote what cannot be read: {error!r}", file=sys.stderr)
+                note(f"{self._folder}: its agent wrote what cannot be read: {error!r}")
             await asyncio.sleep(wait)
             wait = min(wait * 1.5, LONGEST_WAIT)
 

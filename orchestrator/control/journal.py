@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from collections import deque
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from orchestrator.control.stderr import note
 from orchestrator.errors import SandboxError
 from orchestrator.store import Store
 
@@ -37,7 +37,7 @@ class Journal:
         try:
             self._store.add_event(now, model, event, message, data)
         except SandboxError as error:
-            print(f"event not stored: {error}", file=sys.stderr)
+            note(f"event not stored: {error}")
 
     def _publish(self, entry: Event) -> None:
         for queue in self._listeners:

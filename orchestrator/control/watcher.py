@@ -21,6 +21,7 @@ from orchestrator.control.polling import Polling
 from orchestrator.control.portable import Portable
 from orchestrator.control.remote import AlsoRemote
 from orchestrator.control.scan import DATA_FOLDERS, data_folder
+from orchestrator.control.stderr import note
 from orchestrator.plan.types import ModelDesired, ReloadPolicy
 
 # How often watched directories are looked at for having been replaced, which no event tells of in every case.
@@ -71,7 +72,7 @@ class Watcher:
     def __init__(
         self, tell: Callable[[str], None] | None = None, best: Callable[[OnNotice], Notifier] | None = None
     ) -> None:
-        self._tell = tell or _complain
+        self._tell = tell or note
         self._best = best or (_linux if sys.platform == "linux" else Portable)
         self._notifier: Notifier | None = None
         self._sources: dict[str | None, _Source] = {}
@@ -377,7 +378,3 @@ def _git_lock(path: str) -> str | None:
         if above == folder:
             return None
         folder = above
-
-
-def _complain(message: str) -> None:
-    print(message, file=sys.stderr)

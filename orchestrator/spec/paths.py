@@ -58,6 +58,15 @@ class Boundary:
             )
         return real
 
+    def links(self, path: str) -> tuple[str, ...]:
+        """The symbolic links on the way from the project's directory to `path`: each may be pointed elsewhere."""
+        found, at = [], self.absolute(path)
+        while contains(self.directory, at) and at != self.directory:
+            if os.path.islink(at):
+                found.append(at)
+            at = os.path.dirname(at)
+        return tuple(found)
+
     def shown(self, path: str) -> str:
         """A path for people: relative to the project where it lies inside."""
         return os.path.relpath(path, self.directory) if contains(self.directory, path) else path

@@ -152,7 +152,8 @@ class _Resolver:
             warmup=spec.warmup,
         )
         configs = (f"{path}/{config.FILE}",) if own else ()
-        files = (*environment.files, *confided.files, *configs, *needs.files)
+        links = self.boundary.links(spec.path)
+        files = (*environment.files, *confided.files, *configs, *needs.files, *links)
         return _Outcome(replace(bare, replica_hash=replica_hash(bare, data)), problems, files)
 
     def data(self, path: str) -> str | None:

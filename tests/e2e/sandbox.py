@@ -150,15 +150,19 @@ class Sandbox:
     def host_pid(self, row: Json, kind: str) -> int:
         """The pid that the host knows a row's only process of this kind by; `ps` shows those that a container sees."""
         (pid,) = row["pids"][kind]
+        return self.host_process(row["name"], int(pid))
+
+    def host_process(self, model: str, pid: int) -> int:
+        """The pid that the host knows a process of a model by, given the one that it has in its replica."""
         if self.runtime == "process":
-            return int(pid)
-        inside = os.readlink(f"/proc/{remains.container_pid(self.id, row['name'])}/ns/pid")
+            return pid
+        inside = os.readlink(f"/proc/{remains.container_pid(self.id, model)}/ns/pid")
         for found, _ in remains.processes(self.root, self.id):
             status = Path(f"/proc/{found}/status").read_text()
             names = next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[1:]
             if names[-1] == str(pid) and os.readlink(f"/proc/{found}/ns/pid") == inside:
                 return found
-        raise LookupError(f"no process {pid} in the container of {row['name']}")
+        raise LookupError(f"no process {pid} in the container of {model}")
 
     # Calls
 

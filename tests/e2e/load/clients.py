@@ -20,6 +20,8 @@ from tests.e2e.load import model
 from tests.e2e.load.wire import Connection, Cut, Reply
 
 STARTS_WITHIN = 60.0
+# No two requests of a test run have one id.
+_NUMBERS = itertools.count()
 # A client that met a fault does not hammer at it.
 AFTER_FAULT = 0.1
 
@@ -94,7 +96,6 @@ class Load:
     samples: list[Sample] = field(default_factory=list)
     acknowledged: list[Acknowledged] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
-    _numbers: Iterator[int] = field(default_factory=itertools.count)
     _under_way: threading.Event = field(default_factory=threading.Event)
     _loop: asyncio.AbstractEventLoop | None = None
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -149,7 +150,7 @@ class Load:
         connection: Connection | None = None
         due = time.monotonic() + first
         while not await self._stopped(due):
-            name = f"{kind.name}-{next(self._numbers)}"
+            name = f"{kind.name}-{next(_NUMBERS)}"
             if connection is not None and connection.ended:
                 self.closed.append(f"{name}: its idle connection had been closed")
                 connection.close()

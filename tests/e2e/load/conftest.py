@@ -9,10 +9,10 @@ import pytest
 _LINES = pytest.StashKey[list[str]]()
 
 
-@pytest.fixture
-def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+@pytest.fixture(scope="session")
+def tell(pytestconfig: pytest.Config) -> Callable[[str], None]:
     """Tells a line to whoever reads the log of the tests."""
-    return request.config.stash.setdefault(_LINES, []).append
+    return pytestconfig.stash.setdefault(_LINES, []).append
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

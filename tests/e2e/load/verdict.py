@@ -70,7 +70,7 @@ def reran(samples: Sequence[Sample], ran: str) -> list[str]:
 
 
 def confused(samples: Sequence[Sample], acknowledged: Sequence[Acknowledged]) -> list[str]:
-    """Generations that answered with two versions, or that do not follow one another."""
+    """Generations that answered with two versions, or that do not follow one another (a replaced replica has its own again)."""
     said: dict[int, set[int]] = {}
     for each in samples:
         if not each.fault:
@@ -79,7 +79,7 @@ def confused(samples: Sequence[Sample], acknowledged: Sequence[Acknowledged]) ->
     known = [min(versions) for _, versions in sorted(said.items())]
     found += [f"version {b} came after {a}" for a, b in itertools.pairwise(known) if b <= a]
     numbers = [each.generation for each in acknowledged]
-    return found + [f"g{b} acknowledged after g{a}" for a, b in itertools.pairwise(numbers) if b <= a]
+    return found + [f"g{b} acknowledged after g{a}" for a, b in itertools.pairwise(numbers) if b < a]
 
 
 @dataclass(slots=True)
@@ -104,9 +104,9 @@ class Figures:
         parts = [
             f"{len(samples)} requests in {over:.0f} s",
             f"{sum(bool(each.fault) for each in samples)} lost",
-            f"{len(self.saved)} edits",
+            *([f"{len(self.saved)} edits"] if self.saved else []),
             f"{len(self.load.acknowledged)} acknowledged",
-            f"{len(self.superseded)} superseded before going live {self.superseded}",
+            *([f"{len(self.superseded)} superseded before going live {self.superseded}"] if self.saved else []),
             f"p50 {statistics.median(times) * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms, max {times[-1] * 1000:.0f} ms",
             *(f"{name} {value}" for name, value in self.more.items()),
         ]

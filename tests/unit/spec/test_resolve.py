@@ -87,6 +87,18 @@ def test_composes_deploy_block_limits_as_resources_does(folder) -> None:
 # Paths
 
 
+def test_links_on_the_way_to_a_model_are_watched_for_they_may_be_pointed_elsewhere(folder) -> None:
+    (folder.root / "releases/1/m").mkdir(parents=True)
+    (folder.root / "releases/1/m/main.py").write_text("")
+    (folder.root / "current").symlink_to("releases/1")
+    (folder.root / "releases/1/alias").symlink_to("m")
+
+    desired = folder.resolve("models: {m: current/alias}")
+
+    assert desired.models["m"].path == str(folder.root / "releases/1/m")
+    assert {str(folder.root / "current"), str(folder.root / "current/alias")} <= set(desired.files)
+
+
 def test_a_symlink_out_of_the_project_needs_permission(folder, tmp_path) -> None:
     outside = tmp_path / "elsewhere" / "m"
     outside.mkdir(parents=True)
