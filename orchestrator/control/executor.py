@@ -195,9 +195,14 @@ class Executor:
         await self._activate(routed)
         if state.stopping:
             return  # the gateways have let go of its workers meanwhile
-        before, state.routed = state.routed, routed
-        number = routed.generation
+        before, number = state.routed, routed.generation
         new = before is None or before.generation != number or before.replica_hash != routed.replica_hash
+        if new and not self._all_there(routed):
+            # A worker ended before the gateways heard of it: what answers goes on, and the next look decides anew.
+            if before is not None:
+                await self._activate(before)
+            return
+        state.routed = routed
         if new:
             state.superseded = 0
             state.good = generation
@@ -206,6 +211,13 @@ class Executor:
             self._reports.reloads.live(before, routed, self._reports.routed_workers(), began)
         elif before is not None:
             self._reports.reloads.gap(before, routed)
+
+    def _all_there(self, routed: Routed) -> bool:
+        replicas = self._state.replicas
+        return all(
+            incarnation in replicas and replicas[incarnation].find(routed.generation, attempt) is not None
+            for incarnation, attempt in routed.upstreams
+        )
 
     def _generation_of(self, routed: Routed) -> Generation | None:
         for incarnation, attempt in routed.upstreams:
@@ -216,7 +228,9 @@ class Executor:
     async def _activate(self, routed: Routed) -> None:
         waiting = []
         for incarnation, attempt in routed.upstreams:
-            replica = self._state.replicas[incarnation]
+            replica = self._state.replicas.get(incarnation)
+            if replica is None:
+                continue
             replica.activated.clear()
             if replica.send({"type": "activate", "generation": routed.generation, "attempt": attempt}):
                 waiting.append(asyncio.create_task(replica.activated.wait()))

@@ -86,6 +86,25 @@ NO_RETRY = (
     ),
 )
 
+# No defect, but a pause point: where a file `pause` lies in the sandbox's folder, the next swap renames it to `paused`,
+# with its candidate ready, and goes on once that is gone.
+PAUSED_BEFORE_SWAP = (
+    Exchange(
+        "orchestrator/control/executor.py",
+        "        if state.stopping:\n            return  # the gateways have let go",
+        """\
+        import os
+
+        pause = os.path.join(self._world.state, "pause")
+        if os.path.exists(pause):
+            os.rename(pause, f"{pause}d")
+        while os.path.exists(f"{pause}d"):
+            await asyncio.sleep(0.01)
+        if state.stopping:
+            return  # the gateways have let go""",
+    ),
+)
+
 
 def copy(folder: Path, exchanges: Sequence[Exchange]) -> Path:
     """A copy of the packages in `folder`, with these exchanges made."""

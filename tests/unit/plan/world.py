@@ -300,11 +300,21 @@ class World:
             known.append(worker.generation)
         if meanwhile is not None:
             meanwhile()
-        self.routed = routed
         new = before is None or (before.generation, before.replica_hash) != (routed.generation, routed.replica_hash)
+        if new and not self._all_there(routed):
+            for incarnation, _ in before.upstreams if before is not None else ():
+                if incarnation in self.replicas:
+                    self.replicas[incarnation].active = before.generation
+            return
+        self.routed = routed
         if new:
             self.superseded = 0
             self.good = next(each for each in known if each.number == routed.generation)
+
+    def _all_there(self, routed: Routed) -> bool:
+        """Whether control has heard of no end of these workers while the agents answered."""
+        replicas = self.replicas
+        return all(each in replicas and attempt in replicas[each].workers for each, attempt in routed.upstreams)
 
     def _keeps_enough(self, before: Routed, routed: Routed, kept: set[tuple[str, int]]) -> None:
         """All of `replicas` answer, but for laggards that were waited for and what gives way for want of memory.
