@@ -15,6 +15,7 @@ import itertools
 import linecache
 import os
 import sys
+from collections.abc import Iterable
 from types import CodeType, ModuleType
 from typing import Any, Iterator, List, Optional, Set
 
@@ -169,7 +170,9 @@ def _is_third_party(module: Any) -> bool:
 
 
 def _paths(module: Any) -> List[str]:
-    paths = [getattr(module, "__file__", None), *(getattr(module, "__path__", None) or ())]
+    """Where a module lies. One that makes up whatever it is asked for (torch.classes) lies nowhere."""
+    folders = getattr(module, "__path__", None)
+    paths = [getattr(module, "__file__", None), *(folders if isinstance(folders, Iterable) else ())]
     return [path for path in paths if isinstance(path, str)]
 
 

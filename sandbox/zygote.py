@@ -22,7 +22,7 @@ import socket
 import sys
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from sandbox import blas, packages, preloading, proc, start
+from sandbox import blas, hugepages, packages, preloading, proc, start
 from sandbox.heritage import Heritage
 from sandbox.steering import Steering
 from sandbox.steps import Step
@@ -68,6 +68,7 @@ def second(job: start.Job, ends: start.Ends, heritage: Heritage) -> None:
         news = {"state": "unfit", "module": stale.module} if stale else {"state": "failed", "error": failed.error}
         _say(sock, {"type": "probed", "reason": stale.reason if stale else str(failed), "skipped": {}, **news})
         return
+    hugepages.gather()
     setters, reason = _probed()
     _say(sock, {"type": "probed", "state": "unsafe" if reason else "ready", "reason": reason, "skipped": {}})
     birth = _serve(sock, steering, setters)

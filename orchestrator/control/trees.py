@@ -137,7 +137,9 @@ class Trees:
             os.unlink(aside)
         self._objects.copy(entry.sha, aside, FILE_MODE | (0o111 if entry.executable else 0))
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(target)  # ext4 writes a file to the disk at once, for milliseconds, when it is renamed over another
+            os.unlink(
+                target
+            )  # ext4 writes a file to the disk at once, for milliseconds, when it is renamed over another
         os.rename(aside, target)
 
 

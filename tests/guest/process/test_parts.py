@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import sys
 import types
@@ -10,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import blame, blas, checker, children, orders, roster, trace, wire
+from sandbox import blame, blas, checker, children, hugepages, orders, roster, trace, wire
 from sandbox.forker import Forker
-from sandbox.loader import Imports
+from sandbox.loader import Imports, _is_third_party
 
 STACKS = """\
 Thread 0x00007f0000000001 (most recent call first):
@@ -177,3 +178,34 @@ def test_what_came_is_known_without_a_look_at_what_was_there(
         for name in dropped:
             del sys.modules[name]
     assert imports.third_party() == (["new_in_test"] if not dropped else [])
+
+
+def test_full_memory_moves_to_huge_pages_and_empty_memory_stays_empty() -> None:
+    size = 64 * 1024 * 1024
+    with (
+        mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE) as full,
+        mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ),  # else the two would be one mapping
+        mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE) as empty,
+    ):
+        full.write(bytes(range(256)) * (size // 256))
+        empty.write(b"x")
+        before = _resident()
+        moved = hugepages.gather()
+        assert _resident() - before < size // 2
+        if moved == 0:
+            pytest.skip("this kernel collapses no pages")
+        assert hugepages.gather() < moved
+        assert full[:256] == full[-256:] == bytes(range(256))
+
+
+def _resident() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def test_a_module_that_makes_up_its_attributes_lies_nowhere() -> None:
+    class Imaginary(types.ModuleType):
+        def __getattr__(self, name: str) -> object:
+            return types.ModuleType(name)
+
+    assert not _is_third_party(Imaginary("imaginary"))
