@@ -128,7 +128,7 @@ class FakeAgent:
         self.workers[attempt] = {"generation": number, "state": "loading", "socket": socket, "pid": 1000 + attempt}
         self.workers[attempt]["first"] = first
         if first in {"# syntax", "# import"}:
-            self._fail(number, attempt, "import", "SyntaxError" if first == "# syntax" else "ImportError")
+            self.fail(number, attempt, "import", "SyntaxError" if first == "# syntax" else "ImportError")
         elif message.get("pause"):
             self.workers[attempt]["state"] = "paused"
             self.tell({"type": "paused", "generation": number, "attempt": attempt})
@@ -137,15 +137,17 @@ class FakeAgent:
 
     def _go_on(self, number: int, attempt: int) -> None:
         worker = self.workers[attempt]
+        worker["state"] = "loading"
         if worker["first"] == "# load":
-            self._fail(number, attempt, "load", "ValueError")
+            self.fail(number, attempt, "load", "ValueError")
         elif worker["first"] != "# hang":
             worker["state"] = "ready"
             ready = {"type": "ready", "generation": number, "attempt": attempt, "peak": {"load": self.takes}}
             ready |= {"socket": worker["socket"], "pid": worker["pid"]}
             self.tell({**ready, "phases": {self.how: 0.001}, "imports": [], "info": {}})
 
-    def _fail(self, number: int, attempt: int, phase: str, kind: str) -> None:
+    def fail(self, number: int, attempt: int, phase: str, kind: str) -> None:
+        """A worker that loads fails."""
         del self.workers[attempt]
         error = {"type": kind, "message": "as asked", "file": "main.py", "line": 1, "traceback": ""}
         self.tell({"type": "failed", "generation": number, "attempt": attempt, "phase": phase, "error": error})

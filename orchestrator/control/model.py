@@ -242,6 +242,8 @@ class Model:
         else:
             # Only now, when every tree that a worker runs from is held, may one be brought to the newest content.
             await self.source.adopt(desired)
+            if self.state.good is None and any(each.state == "up" for each in self.state.replicas.values()):
+                self.state.good = await self.source.last_active(desired)  # its successor was about to load in its place
             self.state.resolve()
 
     def _take_over(self, desired: ModelDesired, record: ReplicaRecord) -> None:

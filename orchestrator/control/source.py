@@ -49,6 +49,19 @@ class Source:
             return  # not kept any more: the first look makes a new one
         self._held.add(latest.number)
 
+    async def last_active(self, desired: ModelDesired) -> Generation | None:
+        """The generation that answered last, in a tree again; None where none ever did, or it is not kept."""
+        workshop = self._generations.workshop(desired)
+        try:
+            latest = await asyncio.to_thread(workshop.latest, "active")
+            if latest is None:
+                return None
+            found = await asyncio.to_thread(workshop.restore, latest.number, self._target(desired))
+        except (SandboxError, TreesInUse):
+            return None
+        self._held.add(found.number)
+        return found
+
     def lookup(self, number: int) -> Generation | None:
         """A generation that a worker says it runs, held from now on; None where it is not known."""
         desired = self._state.desired

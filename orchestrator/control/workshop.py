@@ -195,9 +195,9 @@ class Workshop:
         """Take note that no worker of a generation is left and none comes: its tree may change."""
         self.held.pop(number, None)  # one step, so that no scan that runs in a thread delays the event loop
 
-    def latest(self) -> Generation | None:
-        """The newest generation, whatever became of it, or None."""
-        row = self._store.latest(self.model)
+    def latest(self, state: GenerationState | None = None) -> Generation | None:
+        """The newest generation, whatever became of it (or in that state), or None."""
+        row = self._store.latest(self.model, state)
         return None if row is None else _generation(row, row.tree)
 
     def spare(self) -> None:

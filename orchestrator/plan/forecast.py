@@ -80,7 +80,7 @@ def _effect(tier: Tier, desired: ModelDesired, observed: ModelObserved) -> str:
         case "spawn":
             return f"a worker in a new interpreter{beside}"
         case "stop-first":
-            return f"compiled and imported{beside}, which then ends first; requests are held meanwhile"
+            return f"compiled and imported{beside}, which then ends first, requests held"
         case "replace":
             built = observed.environments.get(desired.lock_hash) == "ready"
             count = "a new replica" if desired.replicas == 1 else f"{desired.replicas} new replicas"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -32,12 +33,19 @@ async def predict() -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def running(shared: Sandbox) -> None:
-    for name in ("tight", "broken", "twins", "hog"):
+    for name in ("tight", "broken", "twins", "hog", "asked"):
         shared.model(name, model("old"))
     shared.model("roomy", model("old"))
     limited = {"resources": {"memory": LIMIT}}
     shared.spec(
-        {"tight": limited, "broken": limited, "hog": limited, "twins": {**limited, "replicas": 2}, "roomy": None}
+        {
+            "tight": limited,
+            "broken": limited,
+            "hog": limited,
+            "asked": {**limited, "reload": {"mode": "off"}},
+            "twins": {**limited, "replicas": 2},
+            "roomy": None,
+        }
     )
     shared.up()
 
@@ -135,6 +143,23 @@ def test_of_two_replicas_one_answers_while_the_other_makes_room(shared: Sandbox)
     assert held(shared, "twins") == 0
     acknowledged = [(event["seen"], event["data"]["generation"])]
     assert load.stale(acknowledged) == []
+
+
+def test_it_is_said_beforehand(shared: Sandbox) -> None:
+    shared.save("asked/main.py", model("new"))
+    plan = shared.cli("plan", code=None).stdout
+    assert "stop-first" in plan
+    assert "256 MiB" in plan
+    assert shared.call("asked").prediction == "old"
+
+
+def test_the_kernel_would_take_what_answers_after_all_that_does_not(shared: Sandbox) -> None:
+    row = shared.row("roomy")
+    scores = {
+        kind: int(Path(f"/proc/{shared.host_pid(row, kind)}/oom_score_adj").read_text())
+        for kind in ("agent", "zygote", "workers")
+    }
+    assert scores == {"agent": 0, "zygote": 500, "workers": 200}
 
 
 def test_a_model_without_a_limit_is_loaded_beside_the_old_one(shared: Sandbox) -> None:

@@ -87,6 +87,26 @@ async def test_a_new_control_learns_from_the_agents_what_a_generation_takes(benc
     assert bench.model.state.peak.loaded == 60 * MIB
 
 
+async def test_a_control_that_dies_while_the_new_one_loads_knows_what_to_go_back_to(bench: Bench) -> None:
+    await begin_tight(bench)
+    agent = next(iter(bench.runtime.agents.values()))
+    await bench.save("# hang\n")
+    await bench.until(
+        lambda state: (
+            [worker.state for replica in state.replicas.values() for worker in replica.workers.values()] == ["loading"]
+        )
+    )
+    await bench.model.close()
+    bench.model = bench.make_model()
+    await bench.model.adopt(bench.wish, await bench.runtime.list())
+    bench.model.want(bench.wish, ())
+    bench.model.start()
+    ((attempt, worker),) = agent.workers.items()
+    agent.fail(worker["generation"], attempt, "load", "ValueError")
+    await bench.until_live(2)
+    assert (await bench.until_state("degraded")).good is not None
+
+
 async def test_an_agent_that_dies_before_its_start_is_recorded_costs_no_greeting(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -222,6 +222,8 @@ class Life(World):
             number, replica_hash, _ = max(active, key=lambda each: each[0])
             upstreams = frozenset(who for n, h, who in active if (n, h) == (number, replica_hash))
             self.routed, self.good = Routed(number, replica_hash, upstreams), self.generations[number]
+        elif any(replica.state == "up" for replica in self.replicas.values()):
+            self.good = self.marked
         self.status = Status("pending")
         self._publish()
 

@@ -9,6 +9,7 @@ import pytest
 from orchestrator.plan.changes import classify_gateway
 from orchestrator.plan.forecast import Forecast, forecast
 from orchestrator.plan.observed import ModelObserved, Problem, Routed
+from orchestrator.plan.overlap import Tight
 from orchestrator.plan.types import GatewayDesired, Generation, ModelDesired, ReloadPolicy, Serving
 
 WISH = ModelDesired("hello", "/p/hello", "process", "lock", "1:replica")
@@ -34,6 +35,13 @@ def told(forecasts: tuple[Forecast, ...]) -> list[str]:
     [
         (WISH, (), LIVE, "", []),
         (WISH, ("main.py",), LIVE, "", ["fork a forked worker beside g3 (main.py)"]),
+        (
+            WISH,
+            ("main.py",),
+            replace(LIVE, tight=Tight("load", "short")),
+            "",
+            ["stop-first compiled and imported beside g3, which then ends first, requests held (main.py; short)"],
+        ),
         (
             WISH,
             ("main.py",),

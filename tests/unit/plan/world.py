@@ -105,6 +105,7 @@ class World:
     wish: ModelDesired = WISH
     wanted: Generation | None = None
     good: Generation | None = None
+    marked: Generation | None = None  # the store has it as the active one
     routed: Routed | None = None
     replicas: dict[str, Replica] = field(default_factory=dict)
     environments: dict[str, EnvironmentState] = field(default_factory=dict)
@@ -309,7 +310,7 @@ class World:
         self.routed = routed
         if new:
             self.superseded = 0
-            self.good = next(each for each in known if each.number == routed.generation)
+            self.good = self.marked = next(each for each in known if each.number == routed.generation)
 
     def _all_there(self, routed: Routed) -> bool:
         """Whether control has heard of no end of these workers while the agents answered."""
