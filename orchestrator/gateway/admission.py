@@ -6,14 +6,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator.gateway import paths
 from orchestrator.gateway.paths import Endpoint
 from orchestrator.gateway.policy import Policy, RateLimit
-
-_NOTHING: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +46,11 @@ class Admission:
         self.policy.require_origin(asked.origin, asked.host)
         return paths.find(asked.method, asked.target.partition("?")[0])
 
-    def count(self, endpoint: Endpoint, address: str | None, now: float) -> Mapping[str, str]:
-        """Count one request of this client; headers that its answer carries. Raises Refusal(RATE_LIMITED)."""
+    def count(self, endpoint: Endpoint, address: str | None, now: float) -> bytes:
+        """Count one request of this client; lines that its answer carries, each with its CRLF.
+
+        Raises Refusal(RATE_LIMITED).
+        """
         if self._limit is None or not endpoint.counted:
-            return _NOTHING
+            return b""
         return self._limit.take(address, now)

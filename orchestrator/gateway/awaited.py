@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from orchestrator.gateway.upstream import Connection, Head
+from orchestrator.gateway.answers import Head
+from orchestrator.gateway.upstream import Connection
 
 
 class Awaited:

@@ -16,10 +16,10 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from orchestrator.gateway import wire
+from orchestrator.gateway.answers import Head
 from orchestrator.gateway.body import CLAIM_AFTER, model_of, too_large
 from orchestrator.gateway.envelope import Refusal, new_id
 from orchestrator.gateway.forward import Search, died, timed_out
@@ -29,13 +29,11 @@ from orchestrator.gateway.paths import Endpoint, Kind
 from orchestrator.gateway.relay import WHOLE
 from orchestrator.gateway.routes import Claim
 from orchestrator.gateway.ticket import Ticket
-from orchestrator.gateway.upstream import Connection, Died, Head, NeverStarted
+from orchestrator.gateway.upstream import Connection, Died, NeverStarted
 
 if TYPE_CHECKING:
     from orchestrator.gateway.fastlane import Client
     from orchestrator.gateway.general import Gateway
-
-_NO_HEADERS: Mapping[str, str] = {}
 
 _logger = logging.getLogger(__name__)
 
@@ -54,7 +52,7 @@ class Exchange:
 
     __slots__ = (
         *("_answer_by", "_blocked", "_body", "_chunked", "_claim", "_client", "_connection", "_data", "_endpoint"),
-        *("_gateway", "_headers", "_model", "_phase", "_search", "_stalled", "_started", "_status", "_streams"),
+        *("_gateway", "_lines", "_model", "_phase", "_search", "_stalled", "_started", "_status", "_streams"),
         *("_task", "_ticket", "_whole", "id"),
     )
 
@@ -75,7 +73,7 @@ class Exchange:
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
         self._search: Search | None = None
-        self._headers: Mapping[str, str] = _NO_HEADERS
+        self._lines = b""
         self._answer_by = 0.0
         self.id = ticket.request_id or new_id()
 
@@ -86,7 +84,7 @@ class Exchange:
         ticket, gateway = self._ticket, self._gateway
         self._whole = body is not None
         try:
-            self._headers = gateway.admission.count(self._endpoint, self._client.address, self._started)
+            self._lines = gateway.admission.count(self._endpoint, self._client.address, self._started)
             if ticket.head.length > gateway.admission.policy.max_body:
                 raise too_large(gateway.admission.policy.max_body)
             if ticket.model:
@@ -297,9 +295,9 @@ class Exchange:
         if self._endpoint.counted:
             recorder = self._gateway.recorder
             recorder.first_byte(self._model, self._client.loop.time() - self._started)
-            recorder.queue_wait(self._model, head.get(b"x-sandbox-queue-seconds"))
-            recorder.batched(self._model, head.get(b"x-sandbox-batch"))
-        return wire.opening(head, claim.active.lines, self.id, self._headers, keep)
+            recorder.queue_wait(self._model, head.queued)
+            recorder.batched(self._model, head.batch)
+        return wire.opening(head, claim.active.lines, self.id, self._lines, keep)
 
     def _keeps(self) -> bool:
         """Whether the client's connection can carry another request after this."""
@@ -309,7 +307,7 @@ class Exchange:
 
     def _refuse(self, refusal: Refusal) -> None:
         keep = self._keeps() and not refusal.close
-        headers = self._headers
+        headers = self._lines
         self._client.write(wire.refusal(refusal, self.id, self._ticket.head.target, headers, keep))
         self._over(refusal.status, keep=keep)
 
@@ -335,10 +333,12 @@ class Exchange:
             gateway.recorder.end(self._model)
         client, head, endpoint = self._client, self._ticket.head, self._endpoint
         generation = claim.active.route.generation if claim is not None else None
-        entry = Entry(
-            self.id, head.method, head.target, client.address, self._model, endpoint.path, endpoint.counted, generation
-        )
-        gateway.journal.over(entry, code, client.loop.time() - self._started)
+        seconds = client.loop.time() - self._started
+        if counted:
+            gateway.journal.count(self._model, endpoint.path, code, seconds)
+        if gateway.journal.writes:
+            entry = Entry(self.id, head.method, head.target, client.address, self._model, endpoint.path, generation)
+            gateway.journal.write(entry, code, seconds)
         client.hold(False)
         if keep is None:
             client.abort()

@@ -374,11 +374,11 @@ class Client(asyncio.Protocol):
         """What never became a turn."""
         request_id = new_id()
         keep = head is not None and not refusal.close and not self.ending
-        self.write(wire.refusal(refusal, request_id, target, {}, keep))
+        self.write(wire.refusal(refusal, request_id, target, b"", keep))
         path = target.partition("?")[0]
         method = head.method if head is not None else ""
-        entry = Entry(request_id, method, target, self.address, counted=path not in _PROBES)
-        self._gateway.journal.over(entry, refusal.status, 0.0)
+        entry = Entry(request_id, method, target, self.address)
+        self._gateway.journal.over(entry, refusal.status, 0.0, counted=path not in _PROBES)
         if not keep:
             self.end()
 

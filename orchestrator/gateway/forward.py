@@ -13,12 +13,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
+from orchestrator.gateway.answers import Head
 from orchestrator.gateway.awaited import Awaited
 from orchestrator.gateway.envelope import Refusal
 from orchestrator.gateway.metrics import Recorder
 from orchestrator.gateway.pool import Pool
 from orchestrator.gateway.routes import Claim, Replica, Routes, not_loaded
-from orchestrator.gateway.upstream import Connection, Died, Head, NeverStarted, Reader
+from orchestrator.gateway.upstream import Connection, Died, NeverStarted, Reader
 from orchestrator.ports import Upstream
 from orchestrator.sockets import SocketBusy, SocketRefused
 

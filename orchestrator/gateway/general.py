@@ -19,6 +19,7 @@ from aiohttp import hdrs, web
 
 from orchestrator.gateway import browser, envelope, openapi, paths
 from orchestrator.gateway.admission import Admission, Asked
+from orchestrator.gateway.answers import Head
 from orchestrator.gateway.body import Body, Deadlines, model_of
 from orchestrator.gateway.envelope import Refusal
 from orchestrator.gateway.forward import Call, Forwarder
@@ -32,7 +33,7 @@ from orchestrator.gateway.relay import Cut, relay
 from orchestrator.gateway.routes import Routes
 from orchestrator.gateway.server import SERVER, require_head
 from orchestrator.gateway.ticket import PASSED
-from orchestrator.gateway.upstream import Head, request_head
+from orchestrator.gateway.upstream import request_head
 from orchestrator.gateway.wire import refused_body
 from orchestrator.ports import Upstream
 
@@ -57,6 +58,7 @@ class _Visit:
     request: web.BaseRequest
     entry: Entry
     started: float
+    counted: bool = True
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -104,7 +106,7 @@ class Gateway:
             response = _refused(visit, Refusal("INTERNAL_ERROR", "the gateway failed", "see its log"))
             code = response.status
         finally:
-            self.journal.over(visit.entry, code, loop.time() - visit.started)
+            self.journal.over(visit.entry, code, loop.time() - visit.started, counted=visit.counted)
         if response.prepared:
             return response
         if not request.content.is_eof():
@@ -116,13 +118,14 @@ class Gateway:
         require_head(request)
         method, path = request.method, request.raw_path.partition("?")[0]
         if path in ("/health", "/ready"):
-            visit.entry.counted = False
+            visit.counted = False
         if path != "/health" and not self.routes.synced.is_set():
             await self._first_sync()
         asked = Asked(method, request.raw_path, request.headers.get(hdrs.HOST, ""), _joined(request, hdrs.ORIGIN))
         endpoint, visit.entry.model = self.admission.judge(asked)
-        visit.entry.route, visit.entry.counted = endpoint.path, endpoint.counted
-        visit.headers.update(self.admission.count(endpoint, request.remote, visit.started))
+        visit.entry.route, visit.counted = endpoint.path, endpoint.counted
+        lines = self.admission.count(endpoint, request.remote, visit.started).decode()
+        visit.headers.update((name, value) for name, _, value in (line.partition(": ") for line in lines.splitlines()))
         return await self._page(visit, endpoint)
 
     async def _page(self, visit: _Visit, endpoint: Endpoint) -> web.StreamResponse:
@@ -229,7 +232,7 @@ class Gateway:
 
     async def _model(self, visit: _Visit, call: Call) -> web.StreamResponse:
         """Forward a call and relay its answer; in progress from here to its last byte."""
-        if visit.entry.counted:
+        if visit.counted:
             self.recorder.begin(visit.entry.model)
         try:
             answer = await self.forwarder.call(visit.entry.model, call)
@@ -241,15 +244,15 @@ class Gateway:
             finally:
                 answer.close()
         finally:
-            if visit.entry.counted:
+            if visit.counted:
                 self.recorder.end(visit.entry.model)
 
     def _measure(self, visit: _Visit, head: Head) -> None:
-        if not visit.entry.counted:
+        if not visit.counted:
             return
         self.recorder.first_byte(visit.entry.model, asyncio.get_running_loop().time() - visit.started)
-        self.recorder.queue_wait(visit.entry.model, head.get(b"x-sandbox-queue-seconds"))
-        self.recorder.batched(visit.entry.model, head.get(b"x-sandbox-batch"))
+        self.recorder.queue_wait(visit.entry.model, head.queued)
+        self.recorder.batched(visit.entry.model, head.batch)
 
     async def _first_sync(self) -> None:
         """Wait until control has told the models. Raises Refusal(MODEL_NOT_LOADED | QUEUE_FULL)."""

@@ -6,7 +6,8 @@ fixed value.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -26,8 +27,8 @@ class Recorder:
     """One gateway process's figures."""
 
     def __init__(self) -> None:
-        self._requests: Counter[Labels] = Counter()
-        self._in_progress: Counter[Labels] = Counter()
+        self._requests: defaultdict[tuple[str, str, int], int] = defaultdict(int)
+        self._in_progress: defaultdict[str, int] = defaultdict(int)
         self._held: Counter[Labels] = Counter()
         self._retries: Counter[Labels] = Counter()
         self._durations = Histogram(
@@ -52,15 +53,15 @@ class Recorder:
 
     def begin(self, model: str) -> None:
         """A request for this model is in progress."""
-        self._in_progress[(model,)] += 1
+        self._in_progress[model] += 1
 
     def end(self, model: str) -> None:
         """It no longer is."""
-        self._in_progress[(model,)] -= 1
+        self._in_progress[model] -= 1
 
-    def answered(self, model: str, route: str, code: int | str, seconds: float) -> None:
-        """A request is over. code: the HTTP status, or "cut" where the answer was cut or the client left."""
-        self._requests[model, route, str(code)] += 1
+    def answered(self, model: str, route: str, code: int, seconds: float) -> None:
+        """A request is over. code: the HTTP status; 502 also where the answer was cut, 499 where the client left."""
+        self._requests[model, route, code] += 1
         self._durations.observe((model, route), seconds)
 
     def held(self, model: str, reason: str) -> None:
@@ -75,29 +76,30 @@ class Recorder:
         """A model began to answer."""
         self._first_bytes.observe((model,), seconds)
 
-    def queue_wait(self, model: str, said: str | None) -> None:
+    def queue_wait(self, model: str, said: bytes | None) -> None:
         """A worker said how long a request waited in its queue (X-Sandbox-Queue-Seconds); what is no number is not."""
         if said is not None:
             with suppress(ValueError):
                 self._queue_waits.observe((model,), max(0.0, float(said)))
 
-    def batched(self, model: str, said: str | None) -> None:
+    def batched(self, model: str, said: bytes | None) -> None:
         """A worker said which place of how many a request had in its batch (X-Sandbox-Batch); the first one counts."""
-        if said is not None and said.startswith("1/"):
+        if said is not None and said.startswith(b"1/"):
             with suppress(ValueError):
                 self._batches.observe((model,), float(int(said[2:])))
 
     def families(self) -> list[dict[str, Any]]:
         """Everything, in exposition.py's form."""
+        in_progress: Mapping[Labels, float] = {(model,): number for model, number in self._in_progress.items()}
         return [
             counter(
                 "sandbox_requests_total",
                 "Requests answered, by HTTP status.",
                 ("model", "route", "code"),
-                self._requests,
+                {(model, route, str(code)): number for (model, route, code), number in self._requests.items()},
             ),
             self._durations.family(),
-            gauge("sandbox_requests_in_progress", "Requests not answered yet.", ("model",), self._in_progress),
+            gauge("sandbox_requests_in_progress", "Requests not answered yet.", ("model",), in_progress),
             counter(
                 "sandbox_requests_held_total",
                 "Requests held because no generation was active.",

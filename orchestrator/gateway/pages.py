@@ -156,5 +156,5 @@ class Pages:
             except (SocketRefused, NeverStarted, Died, TimeoutError):
                 head = None
             if head is not None and head.status == 200:
-                return body, head.get(b"content-type") or "text/plain"
+                return body, head.get("content-type") or "text/plain"
         return render(self._recorder.families(), wanted)

@@ -6,6 +6,7 @@ import difflib
 import enum
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import unquote
 
 from orchestrator.gateway.envelope import Refusal
@@ -98,6 +99,7 @@ _TRAVERSAL = re.compile(r"[/\\\x00-\x1f\x7f]|^\.{1,2}$")
 _EXACT = {endpoint.path: endpoint for endpoint in ENDPOINTS}
 
 
+@lru_cache(maxsize=512)
 def find(method: str, path: str) -> tuple[Endpoint, str]:
     """The endpoint of a raw (still quoted) path and the model it names, "" where it names none.
 

@@ -8,6 +8,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -69,26 +70,28 @@ class RateLimit:
 
     requests: int
     seconds: float
-    _clients: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
+    _clients: OrderedDict[str, list[float]] = field(default_factory=OrderedDict)
 
-    def take(self, address: str | None, now: float) -> dict[str, str]:
-        """Count one request; the RateLimit-* headers of its answer. Raises Refusal(RATE_LIMITED)."""
+    def take(self, address: str | None, now: float) -> bytes:
+        """Count one request; the RateLimit-* lines of its answer. Raises Refusal(RATE_LIMITED)."""
         client = client_key(address)
         rate = self.requests / self.seconds
-        tokens, then = self._clients.pop(client, (float(self.requests), now))
-        tokens = min(float(self.requests), tokens + (now - then) * rate)
+        bucket = self._clients.get(client)
+        if bucket is None:
+            bucket = self._clients[client] = [float(self.requests), now]
+            if len(self._clients) > MAX_CLIENTS:
+                self._clients.popitem(last=False)
+        else:
+            self._clients.move_to_end(client)
+        tokens = min(float(self.requests), bucket[0] + (now - bucket[1]) * rate)
         allowed = tokens >= 1
         tokens -= 1 if allowed else 0
-        self._clients[client] = (tokens, now)
-        if len(self._clients) > MAX_CLIENTS:
-            self._clients.popitem(last=False)
-        headers = {
-            "RateLimit-Limit": str(self.requests),
-            "RateLimit-Remaining": str(int(tokens)),
-            "RateLimit-Reset": str(int((self.requests - tokens) / rate + 0.999)),
-        }
+        bucket[0], bucket[1] = tokens, now
+        told = (self.requests, tokens, (self.requests - tokens) / rate + 0.999)
         if allowed:
-            return headers
+            return b"RateLimit-Limit: %d\r\nRateLimit-Remaining: %d\r\nRateLimit-Reset: %d\r\n" % told
+        names = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
+        headers = {name: str(int(number)) for name, number in zip(names, told, strict=True)}
         raise Refusal(
             "RATE_LIMITED",
             "too many requests from this address",
@@ -103,6 +106,7 @@ def mark_of(address: str | None) -> bytes:
     return hashlib.blake2s(client_key(address).encode(), key=_SALT, digest_size=6).hexdigest().encode()
 
 
+@lru_cache(maxsize=4096)
 def client_key(address: str | None) -> str:
     """One client: an IPv4 address, or an IPv6 /64 (one subscriber has at least that many)."""
     found = _address(address or "")
@@ -115,6 +119,7 @@ def client_key(address: str | None) -> str:
     return str(found)
 
 
+@lru_cache(maxsize=256)
 def host_name(host: str) -> str:
     """The name of a Host value: lower case, without port, brackets or a final dot."""
     host = host.strip().lower()
@@ -124,6 +129,7 @@ def host_name(host: str) -> str:
     return (name if colon and ":" not in name else host).rstrip(".")
 
 
+@lru_cache(maxsize=256)
 def is_loopback(name: str) -> bool:
     """Whether this is localhost or an address of a loopback network. The port is not looked at: it may be forwarded."""
     address = _address(name)

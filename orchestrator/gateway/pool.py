@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from orchestrator import sockets
+from orchestrator.gateway.answers import Head
 from orchestrator.gateway.awaited import Awaited
 from orchestrator.gateway.routes import Replica
-from orchestrator.gateway.upstream import Connection, Head, Header, request_head
+from orchestrator.gateway.upstream import Connection, Header, request_head
 from orchestrator.ports import Upstream
 
 # Idle connections kept per worker; more are closed when their exchange ends.

@@ -8,23 +8,13 @@ import struct
 
 from aiohttp import hdrs, web
 
+from orchestrator.gateway.answers import Head
 from orchestrator.gateway.forward import Answer
 from orchestrator.gateway.server import SERVER
-from orchestrator.gateway.upstream import Died, Head
+from orchestrator.gateway.upstream import Died
 
 # An answer up to this is read whole before the client sees any of it: its failure is then an honest status.
 WHOLE = 64 * 1024
-
-OWN = frozenset(
-    {
-        *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer"),
-        *("transfer-encoding", "upgrade", "content-length", "date", "server", "x-request-id"),
-    }
-)
-
-
-# What a worker itself tells the client; any other X-Sandbox field is the gateway's to say.
-TOLD = frozenset({"x-sandbox-queue-seconds", "x-sandbox-batch"})
 
 
 class Cut(Exception):  # noqa: N818 (the end of an answer that had begun)
@@ -81,10 +71,7 @@ def abort(request: web.BaseRequest) -> None:
 
 
 def _copy(head: Head, response: web.StreamResponse, headers: dict[str, str]) -> None:
-    named = {token.strip().lower() for token in (head.get(b"connection") or "").split(",")}
-    for raw, value in head.headers:
-        name = raw.decode("latin-1").lower()
-        if name not in OWN and name not in named and (name in TOLD or not name.startswith("x-sandbox-")):
-            response.headers.add(name.title(), value.decode("latin-1"))
+    for name, value in head.fields():
+        response.headers.add(name.title(), value)
     response.headers.update(headers)
     response.headers[hdrs.SERVER] = SERVER

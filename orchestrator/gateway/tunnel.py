@@ -147,7 +147,7 @@ class Tunnel:
     def _refuse(self, refusal: Refusal) -> None:
         self._code = refusal.status
         self._close()
-        self._client.write(wire.refusal(refusal, self.id, self._head.target, {}, False))
+        self._client.write(wire.refusal(refusal, self.id, self._head.target, b"", False))
         self._client.tunnels = False
         self._client.answered(False)
 
@@ -166,7 +166,7 @@ class Tunnel:
             gateway.forwarder.release(claim, self._connection)
         generation = claim.active.route.generation if claim is not None else None
         address, path = self._client.address, self._endpoint.path
-        entry = Entry(self.id, "GET", self._head.target, address, self._model, path, True, generation)
+        entry = Entry(self.id, "GET", self._head.target, address, self._model, path, generation)
         gateway.journal.over(entry, self._code, self._client.loop.time() - self._started)
 
 

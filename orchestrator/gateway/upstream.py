@@ -18,6 +18,8 @@ from typing import Protocol, cast
 
 import httptools
 
+from orchestrator.gateway.answers import Head, usual
+
 # Answer bytes kept per exchange before the worker is held back; it is let on once they were read.
 HIGH_WATER = 64 * 1024
 MAX_HEAD = 64 * 1024
@@ -35,31 +37,6 @@ class Died(Exception):  # noqa: N818 (a fact about the exchange)
     def __init__(self, why: str) -> None:
         super().__init__(why)
         self.why = why
-
-
-class Head:
-    """Status and headers of an answer, as the worker wrote them. length: None where the body is chunked or unbounded.
-
-    streams: it is an event stream, each piece of which is for the client at once.
-    """
-
-    __slots__ = ("headers", "length", "status", "streams")
-
-    def __init__(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        self.status = status
-        self.headers = headers
-        self.length: int | None = None
-        self.streams = False
-        for name, value in headers:
-            match name.lower():
-                case b"content-length" if value.isdigit():
-                    self.length = int(value)
-                case b"content-type":
-                    self.streams = value.startswith(b"text/event-stream")
-
-    def get(self, name: bytes) -> str | None:
-        """The first header of this name (lower case)."""
-        return next((value.decode("latin-1") for key, value in self.headers if key.lower() == name), None)
 
 
 def request_head(method: str, path: str, headers: Iterable[Header], host: str = "worker") -> bytes:
@@ -87,8 +64,8 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        *("_busy", "_chunks", "_head_bytes", "_headers", "_lost", "_parser", "_paused", "_reader", "_size", "_sock"),
-        *("_transport", "_upgrades", "_usable", "_writable", "complete", "failure", "head", "upgraded"),
+        *("_busy", "_chunks", "_head_bytes", "_left", "_lines", "_lost", "_parser", "_paused", "_reader", "_size"),
+        *("_sock", "_transport", "_upgrades", "_usable", "_writable", "complete", "failure", "head", "upgraded"),
     )
 
     def __init__(self, sock: socket.socket, lost: Callable[[Connection], None]) -> None:
@@ -108,8 +85,9 @@ class Connection(asyncio.Protocol):
         self._begin()
 
     def _begin(self) -> None:
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._lines: list[bytes] = []
         self._head_bytes = 0
+        self._left = -1  # bytes of the body that still come, where its length alone frames it
         self.head: Head | None = None
         self.complete = False
         self.failure: Exception | None = None
@@ -197,6 +175,33 @@ class Connection(asyncio.Protocol):
         if not self._busy or self.complete:
             self.abort()  # nobody asked for this, and nobody shall get it
             return
+        if self._left >= 0:
+            self._body(data)
+        elif self._head_bytes or (found := usual(data)) is None:
+            if not self._parse(data):
+                return
+        else:
+            self.head, end = found
+            self._head_bytes = end
+            self._left = self.head.length or 0
+            self._body(data[end:])
+        if self._reader is not None:
+            self._reader.news()
+
+    def _body(self, data: bytes) -> None:
+        """Bytes of a body whose length is known."""
+        left = self._left
+        if len(data) > left:  # more than was announced: nobody asked for it
+            self._usable = False
+            data = data[:left]
+        self._left = left - len(data)
+        if data:
+            self._keep(data)
+        if not self._left:
+            self.complete = True
+
+    def _parse(self, data: bytes) -> bool:
+        """Bytes of an answer that is not of the usual form."""
         if self.head is None:
             self._head_bytes += len(data)
         try:
@@ -206,14 +211,14 @@ class Connection(asyncio.Protocol):
                 self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as switch:
             self._switch(data[int(switch.args[0]) :])
-            return
+            return False
         except httptools.HttpParserError as error:
             self._fail(Died(f"the worker's answer is not HTTP: {error}"))
-            return
+            return False
         if self.head is None and self._head_bytes > MAX_HEAD:
             self._fail(Died("the worker's answer has no end of its head"))
-        elif self._reader is not None:
-            self._reader.news()
+            return False
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._usable = False
@@ -250,20 +255,22 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.complete:
-            self._headers.append((name, value))
+            self._lines.append(b"%b: %b\r\n" % (name, value))
 
     def on_headers_complete(self) -> None:
         if self.complete:
             return
         status = self._parser.get_status_code()
         if status < 200 and not (status == 101 and self._upgrades):  # an interim answer says nothing
-            self._headers.clear()
+            self._lines.clear()
         else:
-            self.head = Head(status, self._headers)
+            self.head = Head(status, self._lines)
 
     def on_body(self, body: bytes) -> None:
-        if self.complete:
-            return
+        if not self.complete:
+            self._keep(body)
+
+    def _keep(self, body: bytes) -> None:
         self._chunks.append(body)
         self._size += len(body)
         if self._size > HIGH_WATER and not self._paused and self._transport is not None:

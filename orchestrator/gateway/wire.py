@@ -9,19 +9,16 @@ from email.utils import formatdate
 from typing import assert_never
 
 from orchestrator.gateway import envelope, paths
+from orchestrator.gateway.answers import Head
 from orchestrator.gateway.envelope import Refusal
 from orchestrator.gateway.paths import Form
-from orchestrator.gateway.relay import OWN, TOLD
 from orchestrator.gateway.server import SERVER
-from orchestrator.gateway.upstream import Head
 
 # Statuses whose answers have no body, whatever their fields say.
 BODYLESS = frozenset((204, 304))
 
 _STATUS = {each.value: f"HTTP/1.1 {each.value} {each.phrase}\r\n".encode() for each in http.HTTPStatus}
 _SERVER = f"Server: {SERVER}\r\n"
-_OWN = frozenset(name.encode() for name in OWN)
-_TOLD = frozenset(name.encode() for name in TOLD)
 _CLOSE = b"Connection: close\r\n"
 
 
@@ -43,43 +40,29 @@ class _Common:
 _common = _Common().lines
 
 
-def opening(head: Head, marks: bytes, request_id: str, extra: Mapping[str, str], keep: bool) -> bytes:
+def opening(head: Head, marks: bytes, request_id: str, extra: bytes, keep: bool) -> bytes:
     """A worker's answer up to its framing: its fields that may pass, then ours.
 
-    marks: the lines that say which generation answered. extra: more fields of ours, before the worker's of that name.
+    marks: the lines that say which generation answered. extra: more lines of ours.
     """
-    dropped = _OWN
-    named = head.get(b"connection")
-    if named is not None:
-        dropped |= {token.strip().lower().encode("latin-1") for token in named.split(",")}
-    if extra:
-        dropped |= {name.lower().encode() for name in extra}
-    lines = [_STATUS.get(head.status) or b"HTTP/1.1 %d \r\n" % head.status]
-    for name, value in head.headers:
-        lower = name.lower()
-        if lower not in dropped and (lower in _TOLD or not lower.startswith(b"x-sandbox-")):
-            lines.append(b"%b: %b\r\n" % (name, value))
-    lines += (marks, b"X-Request-ID: %b\r\n" % request_id.encode(), _common())
-    if extra:
-        lines.append(_fields(extra))
-    if not keep:
-        lines.append(_CLOSE)
-    return b"".join(lines)
+    status = _STATUS.get(head.status) or b"HTTP/1.1 %d \r\n" % head.status
+    ours = b"X-Request-ID: %b\r\n" % request_id.encode()
+    return b"".join((status, *head.passed, marks, ours, extra, _common(), b"" if keep else _CLOSE))
 
 
 def streaming(head: Head) -> bytes:
     """What an event stream needs, so that nobody between here and the client keeps it back."""
-    named = {name.lower() for name, _ in head.headers}
-    caching = b"" if b"cache-control" in named else b"Cache-Control: no-cache\r\n"
-    return caching + (b"" if b"x-accel-buffering" in named else b"X-Accel-Buffering: no\r\n")
+    caching = b"" if head.get("cache-control") else b"Cache-Control: no-cache\r\n"
+    return caching + (b"" if head.get("x-accel-buffering") else b"X-Accel-Buffering: no\r\n")
 
 
-def refusal(refused: Refusal, request_id: str, target: str, extra: Mapping[str, str], keep: bool) -> bytes:
+def refusal(refused: Refusal, request_id: str, target: str, extra: bytes, keep: bool) -> bytes:
     """An answer of the gateway's own, in the form that the path speaks."""
     body = refused_body(refused, target, request_id)
     framing = b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
-    fields = _fields({"X-Request-ID": request_id, **extra, **refused.headers})
-    return b"%b%b%b%b%b\r\n%b" % (_STATUS[refused.status], fields, _common(), framing, b"" if keep else _CLOSE, body)
+    fields = _fields({"X-Request-ID": request_id, **refused.headers})
+    lines = (_STATUS[refused.status], fields, extra, _common(), framing, b"" if keep else _CLOSE, b"\r\n", body)
+    return b"".join(lines)
 
 
 def refused_body(refused: Refusal, target: str, request_id: str) -> bytes:
@@ -97,7 +80,7 @@ def refused_body(refused: Refusal, target: str, request_id: str) -> bytes:
 
 def upgraded(head: Head, marks: bytes, request_id: str) -> bytes:
     """The whole head that makes a client's connection a WebSocket."""
-    return opening(head, marks, request_id, {}, True) + b"Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+    return opening(head, marks, request_id, b"", True) + b"Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 
 
 def _fields(headers: Mapping[str, str]) -> bytes:
