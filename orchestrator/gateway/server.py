@@ -125,6 +125,8 @@ class Client(RequestHandler):
 def require_head(request: web.BaseRequest) -> None:
     """What aiohttp's parser lets through and RFC 9112 does not. Raises Refusal(INVALID_REQUEST) with close."""
     headers = request.headers
+    if request.version not in ((1, 0), (1, 1)):
+        raise Refusal("INVALID_REQUEST", "the only versions are HTTP/1.0 and HTTP/1.1", close=True)
     hosts = headers.getall(hdrs.HOST, [])
     if len(hosts) > 1 or (not hosts and request.version >= (1, 1)):
         raise Refusal("INVALID_REQUEST", "a request has exactly one Host header", close=True)

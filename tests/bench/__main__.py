@@ -12,13 +12,14 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from tests.bench import reload, startup, watching
+from tests.bench import gateway, reload, startup, watching
 from tests.bench.project import ROOT
 
 PARTS = {
     "reload": ("From a save to the first new answer", reload),
     "watching": ("A save in a large directory", watching),
     "startup": ("Starting and stopping", startup),
+    "gateway": ("The gateway beside other proxies", gateway),
 }
 
 HEAD = """# Benchmarks

@@ -1,4 +1,4 @@
-"""Strict HTTP: what could be read in two ways is refused with 400 and a close; slow heads and bodies end at 408."""
+"""Pipelining, and deadlines: slow heads and bodies end at 408. What is refused of HTTP itself is in test_corpus.py."""
 
 from __future__ import annotations
 
@@ -10,50 +10,6 @@ import pytest
 from gateway_world import BOTH, Client, ask, raw, route, until
 
 LANES = BOTH
-
-POST = b"POST /models/hello/predict HTTP/1.1\r\n"
-
-BROKEN = {
-    "no host": POST + b"Content-Length: 2\r\n\r\n{}",
-    "two hosts": POST + b"Host: localhost\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}",
-    "two lengths": POST + b"Host: localhost\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
-    "one length twice": POST + b"Host: localhost\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n{}",
-    "a list of lengths": POST + b"Host: localhost\r\nContent-Length: 2, 2\r\n\r\n{}",
-    "length and coding": POST + b"Host: localhost\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "coding and length": POST + b"Host: localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n0\r\n\r\n",
-    "unknown coding": POST + b"Host: localhost\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-    "coding twice": POST
-    + b"Host: localhost\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "chunked in 1.0": b"POST /models/hello/predict HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "negative length": POST + b"Host: localhost\r\nContent-Length: -2\r\n\r\n{}",
-    "signed length": POST + b"Host: localhost\r\nContent-Length: +2\r\n\r\n{}",
-    "hex length": POST + b"Host: localhost\r\nContent-Length: 0x2\r\n\r\n{}",
-    "space before colon": POST + b"Host: localhost\r\nContent-Length : 2\r\n\r\n{}",
-    "folded header": POST + b"Host: localhost\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\n{}",
-    "nul in header": POST + b"Host: localhost\r\nX: a\0b\r\nContent-Length: 2\r\n\r\n{}",
-    "bare lf": b"POST /models/hello/predict HTTP/1.1\nHost: localhost\nContent-Length: 2\n\n{}",
-    "bad chunk size": POST + b"Host: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
-    "chunk longer than said": POST + b"Host: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{}\r\n0\r\n\r\n",
-    "oversize line": b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    "oversize header": POST + b"Host: localhost\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
-    "too many headers": POST + b"Host: localhost\r\n" + b"".join(b"X-%d: 1\r\n" % n for n in range(2000)) + b"\r\n",
-    "absolute target": b"GET http://localhost/health HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    "not http": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
-    "http 2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "compressed body": POST + b"Host: localhost\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
-}
-
-
-@pytest.mark.parametrize("name", BROKEN)
-async def test_ambiguous_http_is_refused_and_the_connection_closed(port, control, workers, name):
-    worker = await workers()
-    await control.sync({"hello": route(worker)})
-    client = await Client.dial(port)
-    client.writer.write(BROKEN[name])
-    reply = await client.reply()
-    assert (reply.status, reply.json["error"]["code"]) == (400, "INVALID_REQUEST")
-    assert await client.closed()
-    assert worker.requests == []
 
 
 async def test_pipelined_requests_are_answered_in_order(port, control, workers):
@@ -187,3 +143,43 @@ async def test_curl_is_answered_in_its_own_version(port, control, workers, versi
 async def test_a_host_is_not_asked_of_http_1_0(port, control):
     await control.sync({})
     assert (await raw(port, b"GET /v1/models HTTP/1.0\r\n\r\n")).status == 200
+
+
+async def test_pipelined_requests_of_every_kind_keep_their_order(port, control, workers):
+    """Usual requests and those of the other lane, refused ones among them, all written before the first answer."""
+    await control.sync({"hello": route(await workers())})
+    client = await Client.dial(port)
+    for number in range(10):
+        client.send("POST", "/models/hello/predict", b"%d" % number)
+        client.send("GET", "/health")
+        client.send("POST", "/models/hello/predict", b"1\r\nc\r\n0\r\n\r\n", {"Transfer-Encoding": "chunked"})
+        client.send("POST", "/nowhere", b"{}")
+        client.send("HEAD", "/v1/models")
+    for number in range(10):
+        assert (await client.reply()).json["got"] == str(number)
+        assert (await client.reply()).json["data"]["status"] == "ok"
+        assert (await client.reply()).json["got"] == "c"
+        assert (await client.reply()).status == 404
+        assert (await client.reply("HEAD")).status == 200
+
+
+async def test_a_client_that_pipelines_and_does_not_read_is_held_back(port, control, workers):
+    worker = await workers(script=large)
+    await control.sync({"hello": route(worker)})
+    client = await Client.dial(port)
+    client.writer.transport.pause_reading()
+    for _ in range(600):
+        client.send("POST", "/models/hello/predict", b"{}")
+    await until(lambda: worker.requests)
+    count = -1
+    while count != len(worker.requests):
+        count = len(worker.requests)
+        await asyncio.sleep(0.3)
+    assert count < 500  # 600 answers of 100 kB do not fit in the kernel's buffers and ours
+    client.writer.transport.resume_reading()
+    for _ in range(600):
+        assert len((await client.reply()).body) == 100_000
+
+
+async def large(request, peer):
+    peer.answer(b"x" * 100_000)
