@@ -30,8 +30,8 @@ class Exchange:
 OLD_WORKER_KILLED = (
     Exchange(
         "orchestrator/control/executor.py",
-        'order = {"type": "retire", "generation": number, "attempt": attempt, "drain": drain, "grace": GRACE}',
-        'order = {"type": "kill", "generation": number, "attempt": attempt}',
+        '"type": "retire"',
+        '"type": "kill"',
     ),
 )
 

@@ -22,7 +22,7 @@ from tests.e2e.load.clients import Load
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
 
-EDITS, EVERY = 3, 2.5
+EDITS, EVERY = 2, 2.5
 STARTS_WITHIN = 60.0
 COMPOSE = """\
 services:
