@@ -64,7 +64,7 @@ class Pages:
             **route.info,
             "state": route.state,
             "generation": route.generation,
-            "content": route.content,
+            "content": route.content[:12] if route.content is not None else None,
             "reason": route.reason,
             "error": route.error,
         }

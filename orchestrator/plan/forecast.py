@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from orchestrator.plan.changes import Change, Tier, classify
 from orchestrator.plan.observed import ModelObserved
 from orchestrator.plan.situation import target
-from orchestrator.plan.types import ModelDesired
+from orchestrator.plan.types import Generation, ModelDesired
 
 OFF = "reload.mode is off: when asked for by sandbox reload"
 
@@ -40,7 +40,7 @@ def forecast(
     1. The files and settings that differ from what was acted on, by their tier; files apart where they wait for a
        `sandbox reload`.
     2. A generation, or replicas, that were acted on and do not answer yet: under way.
-    3. A newest generation that was rejected: nothing comes of it.
+    3. A newest generation that was rejected, or a directory that a rollback left: nothing comes of it.
     """
     held = tuple(sorted(changed)) if desired.reload.mode == "off" else ()
     found = []
@@ -103,10 +103,17 @@ def _acted_on(desired: ModelDesired, observed: ModelObserved, unforkable: str) -
         number = target(observed, desired.replica_hash) or wanted
         return (Forecast("replace", f"g{number.number}: under way", "its specification changed"),)
     if wanted.number == routed.generation:
-        return ()
+        return _rolled_back(wanted)
     change = classify(wanted.changed, desired, desired, forkable=not unforkable)
     told = _told(change, desired, wanted.changed, observed, unforkable)
     return (replace(told, effect=f"g{wanted.number}: under way"),)
+
+
+def _rolled_back(wanted: Generation) -> tuple[Forecast, ...]:
+    if wanted.origin is None:
+        return ()
+    cause = f"rolled back to g{wanted.origin}'s content; the directory differs"
+    return (Forecast("none", f"g{wanted.number} goes on answering until the next save", cause),)
 
 
 def _hopeless(desired: ModelDesired, observed: ModelObserved, elsewhere: bool) -> str:

@@ -128,3 +128,46 @@ def test_a_data_folder_that_is_deleted_and_made_again_is_seen_by_a_new_replica(s
     event = shared.event("reader", "reload", since, tier="replace", result="ok")
     assert "data is another folder now" in event["message"]
     assert shared.until(lambda: shared.call("reader").prediction == "two")
+
+
+PROOF = """
+def predict(x: float) -> float:
+    if x < 0:
+        raise ValueError("no")
+    return x
+
+async def chat(messages):
+    yield "a"
+    yield "b"
+"""
+
+
+def test_every_proof_of_what_is_live_names_the_same_generation_and_content(shared: Sandbox) -> None:
+    shared.model("proof", PROOF)
+    shared.spec({"one": None, "proof": None})
+    shared.event("proof", "ready")
+    shared.edit("proof/main.py", PROOF + "# other\n")
+    row = shared.row("proof")
+    said = [(row["generation"], row["content"])]
+
+    chat = {"model": "proof", "messages": [{"role": "user", "content": "hello"}]}
+    answers = [
+        shared.call("proof", {"x": 1}),
+        shared.call("proof", {"x": -1}),
+        shared.call("proof", {"y": 1}),
+        shared.request("POST", "/models/proof/predict/batch", {"inputs": [{"x": 1}]}),
+        shared.request("POST", "/v1/chat/completions", chat),
+        shared.request("POST", "/v1/chat/completions", {**chat, "messages": 3}),
+        shared.request("POST", "/v1/chat/completions", {**chat, "stream": True}),
+    ]
+    assert [each.status for each in answers] == [200, 500, 400, 200, 200, 400, 200]
+    said += [(each.generation, each.content) for each in answers]
+    info = shared.info("proof")
+    [listed] = [each for each in shared.request("GET", "/v1/models").body["data"] if each["id"] == "proof"]
+    [kept, *_] = map(json.loads, shared.cli("generations", "proof", "--format", "json").stdout.splitlines())
+    said += [(each["generation"], each["content"]) for each in (info, listed)] + [(kept["number"], kept["content"])]
+
+    assert set(said) == {(2, row["content"])}
+    labels = f'model="proof",python="{row["python"]}",runtime="{shared.runtime}"'
+    assert f'sandbox_model_info{{generation="2",{labels}}} 1.0' in str(shared.request("GET", "/metrics").body)
+    assert "g2 answers" in shared.cli("wait", "proof").stdout

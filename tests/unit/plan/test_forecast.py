@@ -114,6 +114,12 @@ def test_each_edit_is_told_with_its_tier_its_effect_and_its_cause(
     assert told(forecast(WISH, new, changed, observed, unforkable)) == lines
 
 
+def test_a_directory_that_a_rollback_left_is_told_though_nothing_will_be_done() -> None:
+    assert told(forecast(WISH, WISH, (), replace(LIVE, wanted=replace(G3, origin=1)))) == [
+        "none g3 goes on answering until the next save (rolled back to g1's content; the directory differs)"
+    ]
+
+
 def test_an_edit_that_waits_to_be_asked_for_says_what_it_waits_for() -> None:
     assert told(forecast(OFF, OFF, ("main.py",), LIVE)) == [
         "fork a forked worker beside g3 (main.py; reload.mode is off: when asked for by sandbox reload)"
