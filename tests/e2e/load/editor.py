@@ -19,11 +19,11 @@ def length() -> tuple[float, int]:
     return float(os.environ.get("SANDBOX_LOAD_SECONDS", "60")), int(os.environ.get("SANDBOX_LOAD_EDITS", "200"))
 
 
-def started(sandbox: Sandbox, **entry: object) -> None:
-    """The model of the load, up."""
+def started(sandbox: Sandbox, *, gateways: int = 1) -> None:
+    """The model of the load, up. gateways: processes that share the port."""
     sandbox.model(model.NAME, model.source(0))
     sandbox.data(model.NAME)
-    sandbox.spec({model.NAME: {"data": "rw", "concurrency": 256, **entry}})
+    sandbox.spec({model.NAME: {"data": "rw", "concurrency": 256}}, gateway={"workers": gateways})
     sandbox.up()
 
 
