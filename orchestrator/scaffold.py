@@ -6,11 +6,14 @@ import os
 import re
 from importlib import resources
 
+from orchestrator import folders
 from orchestrator.errors import SandboxError
+from orchestrator.spec import editor
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
 MODEL_FILES = ("main.py", "config.yaml", "requirements.txt")
 DEFAULT_PARENT = "model_dirs"
+SCHEMA = ".sandbox/sandbox.schema.json"
 
 
 def init(directory: str) -> str:
@@ -18,7 +21,27 @@ def init(directory: str) -> str:
     os.makedirs(directory, exist_ok=True)
     path = os.path.join(directory, "sandbox.yaml")
     _write(path, _template("init", "sandbox.yaml"))
+    write_schema(path)
     return path
+
+
+def write_schema(spec_file: str) -> None:
+    """Put the schema of this release where the first line of `spec_file` has editors look for it, if it does."""
+    with open(spec_file, encoding="utf-8", errors="replace") as file:
+        first = file.readline()
+    if not first.startswith("# yaml-language-server:") or not first.rstrip().endswith(f"$schema={SCHEMA}"):
+        return
+    path = os.path.join(os.path.dirname(os.path.abspath(spec_file)), SCHEMA)
+    folders.project_folder(os.path.dirname(path))
+    text = editor.text()
+    try:
+        with open(path, encoding="utf-8") as file:
+            if file.read() == text:
+                return
+    except OSError:
+        pass  # it is not there yet
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def new(name: str, spec_file: str) -> tuple[str, bool]:

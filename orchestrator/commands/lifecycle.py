@@ -82,9 +82,11 @@ def _seconds(text: str) -> float:
 def up(args: argparse.Namespace, session: Session) -> int:
     # The spec is read here first, so that a wrong one starts nothing; control reads it again and watches it.
     from orchestrator.commands.spec import read
+    from orchestrator.scaffold import write_schema
 
     spec = read(session, args.models)
     place = session.place()
+    write_schema(session.spec_file())
     orders = {
         "project": place.directory,
         "file": session.spec_file(),

@@ -52,6 +52,15 @@ def register(commands: Subparsers, parser: Callable[[], argparse.ArgumentParser]
         """,
     )
     new_parser.add_argument("name", metavar="NAME", help="lower-case letters, digits, - and _")
+    add_command(
+        commands,
+        "schema",
+        schema,
+        "print the JSON schema of sandbox.yaml, for editors",
+        """
+        sandbox schema > sandbox.schema.json
+        """,
+    )
     add_command(commands, "version", version, "print the version", "sandbox version")
     completion_parser = add_command(
         commands,
@@ -102,6 +111,13 @@ def new(args: argparse.Namespace, session: Session) -> int:
     else:
         session.screen.line(f"add it under models: in {os.path.relpath(spec_file)}:\n  {args.name}: {relative}")
     session.screen.line("next: sandbox up")
+    return 0
+
+
+def schema(_args: argparse.Namespace, session: Session) -> int:
+    from orchestrator.spec import editor
+
+    session.screen.line(editor.text().rstrip("\n"))
     return 0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from orchestrator.errors import SpecError, near
 from orchestrator.spec import rebase
@@ -162,7 +163,7 @@ class _Extends:
                 return cls(name, None, node.at)
             case {"service": str(name)} as found if len(found) == 1:
                 return cls(name, None, node.at)
-            case {"service": str(name), "file": str(file)} as found if len(found) == 2:
+            case {"service": str(name), "file": str(file)} as found if len(found) == 2 and _names_a_path(file):
                 return cls(name, file, node.at)
             case _:
                 return None
@@ -180,24 +181,27 @@ class _Include:
     @classmethod
     def of(cls, node: Node) -> _Include | None:
         if isinstance(node, Leaf):
-            return cls((node.value,), None, None, node.at) if isinstance(node.value, str) and node.value else None
+            alone = _texts(node.value)
+            return None if alone is None else cls(alone, None, None, node.at)
         value = plain(node)
         if not isinstance(value, dict) or set(value) - {"path", "project_directory", "env_file"}:
             return None
         paths, env_files = _texts(value.get("path")), _texts(value.get("env_file"))
         directory = value.get("project_directory")
-        well_formed = directory is None or isinstance(directory, str)
+        well_formed = directory is None or _names_a_path(directory)
         if not paths or not well_formed or (env_files is None and value.get("env_file") is not None):
             return None
         return cls(paths, directory, env_files, node.at)
 
 
 def _texts(value: object) -> tuple[str, ...] | None:
-    if isinstance(value, str):
-        return (value,)
-    if isinstance(value, list) and value and all(isinstance(item, str) and item for item in value):
-        return tuple(value)
-    return None
+    """One path or a list of them, at least one."""
+    items: list[Any] = value if isinstance(value, list) else [value]
+    return tuple(items) if items and all(map(_names_a_path, items)) else None
+
+
+def _names_a_path(value: object) -> bool:
+    return isinstance(value, str) and bool(value) and "\0" not in value
 
 
 def _circle(files: list[str], reading: Reading, at: str) -> SpecError:

@@ -37,6 +37,7 @@ from orchestrator.spec.scalars import (
     Text,
     short_volume,
 )
+from orchestrator.spec.told import OR_NAMES, OR_TEXT
 
 RuntimeChoice = Literal["auto", "docker", "process"]
 
@@ -210,7 +211,7 @@ class ModelSpec(Section):
     """One model. replicas, scale and deploy.replicas say the same."""
 
     path: Text
-    extends: Annotated[ExtendsSpec, _named("service")] | None = None
+    extends: Annotated[ExtendsSpec, _named("service"), OR_TEXT] | None = None
     runtime: RuntimeChoice | None = None
     python: Python | None = None
     replicas: CountOrNone = 1
@@ -218,10 +219,12 @@ class ModelSpec(Section):
     resources: ResourcesSpec = ResourcesSpec()
     deploy: DeploySpec = DeploySpec()
     environment: Environment = {}
-    env_file: Annotated[tuple[Annotated[EnvFileSpec, _named("path")], ...], BeforeValidator(_one_or_list)] = ()
-    volumes: tuple[Annotated[VolumeSpec, BeforeValidator(short_volume)], ...] = ()
+    env_file: Annotated[
+        tuple[Annotated[EnvFileSpec, _named("path"), OR_TEXT], ...], BeforeValidator(_one_or_list), OR_TEXT
+    ] = ()
+    volumes: tuple[Annotated[VolumeSpec, BeforeValidator(short_volume), OR_TEXT], ...] = ()
     tmpfs: OneOrMany = ()
-    secrets: tuple[Annotated[SecretRefSpec, _named("source")], ...] = ()
+    secrets: tuple[Annotated[SecretRefSpec, _named("source"), OR_TEXT], ...] = ()
     data: Literal["ro", "rw"] = "ro"
     network: Network = "none"
     concurrency: Count = 16
@@ -234,7 +237,7 @@ class ModelSpec(Section):
     batching: BatchingSpec | None = None
     reload: ReloadSpec = ReloadSpec()
     restart: Restart = "on-failure"
-    depends_on: Annotated[dict[ModelName, DependencySpec], BeforeValidator(_dependencies)] = {}
+    depends_on: Annotated[dict[ModelName, DependencySpec], BeforeValidator(_dependencies), OR_NAMES] = {}
     profiles: tuple[ProfileName, ...] = ()
     warmup: Flag = False
     debug: Flag = False
@@ -269,11 +272,11 @@ class SandboxSpec(Section):
 
     name: SandboxName | None = None
     runtime: RuntimeChoice = "auto"
-    include: tuple[Annotated[IncludeSpec, _named("path")], ...] = ()
+    include: tuple[Annotated[IncludeSpec, _named("path"), OR_TEXT], ...] = ()
     allow_outside: tuple[Text, ...] = ()
     gateway: GatewaySpec = GatewaySpec()
     secrets: dict[SecretName, SecretSpec] = {}
-    models: dict[ModelName, Annotated[ModelSpec, BeforeValidator(_long_form)]]
+    models: dict[ModelName, Annotated[ModelSpec, BeforeValidator(_long_form), OR_TEXT]]
 
     @model_validator(mode="before")
     @classmethod

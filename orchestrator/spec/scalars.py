@@ -1,4 +1,4 @@
-"""The kinds of value that sandbox.yaml knows, as annotated types; each says in words what it expects.
+"""The kinds of value that sandbox.yaml knows, as annotated types; each says in words what it expects, and to editors.
 
 Text is accepted where its form is right, quoted or not: a `${…}` always leaves text behind.
 """
@@ -15,7 +15,7 @@ from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from orchestrator.errors import SpecError
-from orchestrator.spec import units
+from orchestrator.spec import told, units
 
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}\Z")
 SANDBOX_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
@@ -239,24 +239,34 @@ def _mode(value: Any) -> int:
 _DURATION_WORDS = "a duration such as 30s"
 _duration = _unit(units.duration, _DURATION_WORDS)
 
-Text = Annotated[str, BeforeValidator(_text)]
-Flag = Annotated[bool, BeforeValidator(_flag)]
-Count = Annotated[int, BeforeValidator(_whole(1))]
-CountOrNone = Annotated[int, BeforeValidator(_whole(0))]
-Port = Annotated[int, BeforeValidator(_whole(0, 65535))]
-Duration = Annotated[float, BeforeValidator(_duration)]
-PositiveDuration = Annotated[float, BeforeValidator(_above_zero(_duration))]
-Memory = Annotated[int, BeforeValidator(_unit(_memory, "a size such as 512M"))]
-BodySize = Annotated[int, BeforeValidator(_unit(_body, "a size such as 10M"))]
-Size = Annotated[int, BeforeValidator(_unit(_body, "a size such as 64M"))]
-Mode = Annotated[int, BeforeValidator(_mode)]
-Rate = Annotated[tuple[int, float], BeforeValidator(_unit(units.rate, "a rate such as 100/minute"))]
-Cpus = Annotated[float, BeforeValidator(_cpus)]
-Python = Annotated[str, BeforeValidator(_python)]
-Host = Annotated[str, BeforeValidator(_host)]
-Origin = Annotated[str, BeforeValidator(_origin)]
-Environment = Annotated[dict[str, str | None], BeforeValidator(_environment)]
-OneOrMany = Annotated[tuple[Text, ...], BeforeValidator(_one_or_many)]
+Text = Annotated[str, BeforeValidator(_text), told.TEXT]
+Flag = Annotated[bool, BeforeValidator(_flag), told.words({"type": "boolean"}, {"enum": sorted(_TRUE | _FALSE)})]
+Count = Annotated[int, BeforeValidator(_whole(1)), told.number(1)]
+CountOrNone = Annotated[int, BeforeValidator(_whole(0)), told.number(0)]
+Port = Annotated[int, BeforeValidator(_whole(0, 65535)), told.number(0, 65535)]
+Duration = Annotated[float, BeforeValidator(_duration), told.DURATION]
+PositiveDuration = Annotated[float, BeforeValidator(_above_zero(_duration)), told.DURATION]
+Memory = Annotated[int, BeforeValidator(_unit(_memory, "a size such as 512M")), told.size(SMALLEST_MEMORY)]
+BodySize = Annotated[int, BeforeValidator(_unit(_body, "a size such as 10M")), told.size(1)]
+Size = Annotated[int, BeforeValidator(_unit(_body, "a size such as 64M")), told.size(1)]
+Mode = Annotated[int, BeforeValidator(_mode), told.MODE]
+Rate = Annotated[
+    tuple[int, float],
+    BeforeValidator(_unit(units.rate, "a rate such as 100/minute")),
+    told.words(told.written_as("^[0-9]{1,9}/.+$")),
+]
+Cpus = Annotated[
+    float, BeforeValidator(_cpus), told.words({"type": "number", "exclusiveMinimum": 0}, told.written_as("^[0-9.]+$"))
+]
+Python = Annotated[
+    str,
+    BeforeValidator(_python),
+    told.words({"enum": list(PYTHONS)}, {"enum": [float(version) for version in PYTHONS]}),
+]
+Host = Annotated[str, BeforeValidator(_host), told.TEXT]
+Origin = Annotated[str, BeforeValidator(_origin), told.words(told.written_as("^https?://"))]
+Environment = Annotated[dict[str, str | None], BeforeValidator(_environment), told.VARIABLES]
+OneOrMany = Annotated[tuple[Text, ...], BeforeValidator(_one_or_many), told.LIST]
 ModelName = Annotated[
     str, BeforeValidator(_matching(MODEL_NAME, "use 1 to 41 of a-z, 0-9, _ and -, the first a letter or a digit"))
 ]
