@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.control.generations import Generations
+from orchestrator.control.latecomers import end_latecomers, unaccounted
 from orchestrator.control.model import Model
 from orchestrator.control.mounts import mounted
 from orchestrator.control.orphans import wish_of
@@ -78,16 +79,25 @@ class Reconciler:
 
     async def _records(self) -> Mapping[str, list[ReplicaRecord]]:
         by_model: dict[str, list[ReplicaRecord]] = {}
+        away: list[Runtime] = []
         for runtime in self._world.runtimes.values():
             try:
                 found = await runtime.list()
             except SandboxError as error:
+                away.append(runtime)
                 if error.reference != "no-engine":  # whoever needs it is told; the others have no use for the news
                     self._world.journal.add("failed", f"{runtime.kind}: {error}")
                 continue
             for record in found:
                 by_model.setdefault(record.model, []).append(record)
+        known = {record.incarnation for records in by_model.values() for record in records}
+        if unaccounted(self._world.state, known):
+            for runtime in away:
+                self._background(end_latecomers(runtime, self._world, self._has))
         return by_model
+
+    def _has(self, incarnation: str) -> bool:
+        return any(incarnation in model.state.replicas for model in self.models.values())
 
     async def close(self) -> None:
         """Stop working; replicas run on."""

@@ -11,7 +11,7 @@ import pytest
 from orchestrator.control.state import ModelState
 from orchestrator.errors import SandboxError
 from orchestrator.plan.types import Desired
-from orchestrator.ports import ReplicaExit
+from orchestrator.ports import ReplicaExit, ReplicaRecord
 from tests.unit.control.conftest import GOOD, Bench
 from tests.unit.control.test_history import OTHER, Control
 
@@ -100,3 +100,28 @@ async def test_a_removed_model_leaves_no_trees(control: Troubled) -> None:
     await control.reconciler.remove_orphans()
     assert not pool.exists()
     assert control.bench.store.generations("hello")
+
+
+async def test_what_an_engine_that_was_away_has_of_an_earlier_control_is_ended_once_it_is_back(
+    control: Troubled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await control.end()
+    runtime = control.bench.runtime
+    listed, away = runtime.list, [1, 2]
+    [before] = runtime.agents
+
+    async def late() -> Sequence[ReplicaRecord]:
+        if away:
+            away.pop()
+            raise SandboxError("no-engine", "it is being restarted")
+        return await listed()
+
+    monkeypatch.setattr(runtime, "list", late)
+    monkeypatch.setattr("orchestrator.control.latecomers.LOOK_AGAIN", 0.0)
+    await control.begin()
+    async with asyncio.timeout(10):
+        with control.bench.world.journal.listen() as events:
+            while before in runtime.agents:
+                await events.get()
+    await control.model.until(lambda state: state.routed is not None and bool(state.routed.upstreams))
+    assert set(runtime.agents) == set(control.model.state.replicas)
