@@ -44,6 +44,7 @@ class FakeAgent:
 
     `# syntax` and `# import` fail with that error, `# load` fails in its load(), `# hang` never becomes ready, all else
     is ready at once. how: the way that it has workers, "fork" or "spawn". takes: bytes that each generation takes.
+    ends_by: how a retired worker ends.
     """
 
     def __init__(self, place: ReplicaPlace, on_exit: Callable[[], None]) -> None:
@@ -51,6 +52,7 @@ class FakeAgent:
         self._on_exit = on_exit
         self.how = "fork"
         self.takes = 0
+        self.ends_by = "exit 0"
         self.workers: dict[int, dict[str, Any]] = {}
         self.active: int | None = None
         self.received: list[dict[str, Any]] = []
@@ -115,7 +117,7 @@ class FakeAgent:
             case "configure":
                 self.tell({"type": "configured"})
             case "kill" | "retire":
-                self._gone(message["attempt"], "killed" if message["type"] == "kill" else "exit 0")
+                self._gone(message["attempt"], "killed" if message["type"] == "kill" else self.ends_by)
             case "stop":
                 self.workers.clear()
                 self._ending = asyncio.create_task(self._end_as_told())

@@ -7,13 +7,13 @@ it wait, paused, before that phase until control says `proceed`.
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from typing import Any, Callable, Dict, List, Optional
 
-from sandbox import blame, proc, sockets, wire
+from sandbox import blame, check, jobs, proc, sockets, wire
 from sandbox.birth import Wanted, bear
+from sandbox.check import Check
 from sandbox.child import Child
 from sandbox.health import Probe
 from sandbox.loop import Timer
@@ -26,7 +26,6 @@ from sandbox.scout import Scout
 from sandbox.second import Outcome
 from sandbox.steps import preloads
 
-CHECK_SECONDS = 10.0
 OOM_SCORES = {"active": 200, "draining": 700}
 # A worker that said `failed` or `drained` is about to leave by itself.
 _LEAVE_SECONDS = 1.0
@@ -58,11 +57,11 @@ class Attempt:
         # Until when it may load, or finish what it holds (monotonic).
         self.deadline = 0.0
         self._replica = replica
-        self._tree = os.path.join(replica.config["generations"], order["tree"])
+        self._tree = jobs.tree(order, replica.config)
         self._changed = changed
         self._ended = ended
         self._phase = "check"
-        self._compiling: Optional[str] = None
+        self._check: Optional[Check] = None
         self._scout = Scout(replica.cradle)
         self._births = 0
         self._stacks = ""
@@ -82,9 +81,9 @@ class Attempt:
     # Orders of control
 
     def start(self) -> None:
-        self.deadline = time.monotonic() + CHECK_SECONDS + self.order["load_timeout"]
+        self.deadline = time.monotonic() + check.SECONDS + self.order["load_timeout"]
         # Only a check has the checker's short deadline; whatever loads has load_timeout.
-        self._phase, begin = ("check", self._check) if self.order["check"] else ("fork", self._bear)
+        self._phase, begin = ("check", self._look) if self.order["check"] else ("fork", self._bear)
         # A bare zygote on its way is quicker than an interpreter of one's own.
         if self._replica.cradle.nursery.soon:
             self._replica.cradle.nursery.when_settled(begin)
@@ -140,6 +139,8 @@ class Attempt:
     def kill(self) -> None:
         """End it now; `exited` says "killed"."""
         self._killed = True
+        if self._check is not None:
+            self._check.kill()
         self._kill_child()
         if self._prelude is not None:
             self._prelude.abandon()
@@ -195,79 +196,51 @@ class Attempt:
     def pid(self) -> Optional[int]:
         return None if self.child is None else self.child.pid
 
-    # Check
+    # Check and birth
 
-    def _check(self) -> None:
-        self._make(self._check_job, "check", time.monotonic(), self._hear_checker, self._checker_ended)
+    def _look(self) -> None:
+        if self._killed:
+            self._end("killed")
+        else:
+            job = jobs.check(self.order, self._replica.config)
+            self._check = Check(self._replica.cradle, job, self.key[0], self._scout, self._checked)
 
-    @property
-    def _check_job(self) -> Dict[str, Any]:
-        entry = self.order["entry"] or self.order["config"].get("entry") or "main"
-        return {
-            "kind": "check",
-            "tree": self._tree,
-            "source": self._replica.config["source"],
-            "files": self.order["check"],
-            "entry": str(entry).partition(":")[0],
-        }
-
-    def _hear_checker(self, message: wire.Message) -> None:
-        self._scout.hear(message)
-        if message.get("type") == "compiling":
-            self._compiling = str(message.get("file"))
-        elif message.get("type") == "checked" and self._phase == "check":
-            self._stop_timers()
-            self._error = message.get("error")
-            if self._error is not None:
-                self._later(_LEAVE_SECONDS, self._kill_child)
-            else:
-                self._phase_done("check", time.monotonic() - self._began)
-                self._phase = "fork"
-                self.child = None
-                self._bear()
-
-    def _checker_ended(self, cause: str) -> None:
-        if self._phase == "check":
-            if self._error is None and not self._killed:
-                self._error = blame.checker(cause, self._compiling)
+    def _checked(self, error: Optional[Dict[str, Any]], seconds: float, cause: str) -> None:
+        self._check = None
+        if error is not None or self._killed:
+            self._error = error
             self._end(cause)
-
-    # Birth
+            return
+        self._phase_done("check", seconds)
+        self._phase = "fork"
+        self._bear()
 
     def _bear(self) -> None:
-        config, order = self._replica.config, self.order
-        assignment = {
-            "model": config["model"],
-            "generation": self.key[0],
-            "attempt": self.key[1],
-            "content": order["content"],
-            "tree": self._tree,
-            "data": config["data"],
-            "source": config["source"],
-            "entry": order["entry"],
-            "config": order["config"],
-            "serving": order["serving"],
-            "warmup": order["warmup"],
-            "sockets": config["sockets"],
-            "socket": self.socket,
-            "pause": order.get("pause"),
-            "volumes": config.get("volumes") or [],
-        }
         self._oom_kills = self._replica.oom_kills()
-        self._job = {"assignment": assignment, "cpus": config["cpus"], "environment": dict(os.environ)}
+        self._job = jobs.worker(self.order, self._replica.config, self.socket)
         second = self._replica.cradle.nursery.second
         if not preloads(self._tree):
             second.drop("")
-        elif order["mode"] != "spawn" and not second.ready and not self._killed:
+        elif self.order["mode"] != "spawn" and not second.ready and not self._killed:
             self._phase = "preload"
-            self._prelude = Prelude(self._replica.cradle, order["load_timeout"], self._preloaded)
+            self._prelude = Prelude(self._replica.cradle, self.order["load_timeout"], self._preloaded)
             self._prelude.begin(self._job)
             return
         self._bear_worker()
 
     def _bear_worker(self) -> None:
-        job = {"kind": "worker", **self._job}
-        self._make(job, self.order["mode"], time.monotonic(), self._hear, self._worker_ended)
+        self._began = time.monotonic()
+        if self._killed:
+            self._end("killed")
+            return
+        birth = self._births = self._births + 1
+
+        def last(cause: str) -> None:
+            if self._births == birth:
+                self._worker_ended(cause)
+
+        job, mode = {"kind": "worker", **self._job}, self.order["mode"]
+        bear(self._replica.cradle, Wanted(job, mode, self.key[0], self._hear, last, self._born, self._stillborn))
 
     def _preloaded(self, outcome: Outcome, seconds: float) -> None:
         self._prelude = None
@@ -284,27 +257,6 @@ class Attempt:
                 self._replica.cradle.nursery.unfit(outcome.module, outcome.reason)
         self._phase = "fork"
         self._bear_worker()
-
-    def _make(
-        self,
-        job: Dict[str, Any],
-        mode: str,
-        started: float,
-        hear: Callable[[wire.Message], None],
-        ended: Callable[[str], None],
-    ) -> None:
-        """Have a process for `job`; a worker's or a checker's."""
-        self._began = started
-        if self._killed:
-            self._end("killed")
-            return
-        birth = self._births = self._births + 1
-
-        def last(cause: str) -> None:
-            if self._births == birth:
-                ended(cause)
-
-        bear(self._replica.cradle, Wanted(job, mode, self.key[0], hear, last, self._born, self._stillborn))
 
     def _bear_again(self, stale: wire.Message) -> None:
         """What the zygote preloaded does not fit these files.
@@ -332,16 +284,14 @@ class Attempt:
         self.child = child
         if self._killed:
             self._kill_child()
-        elif self._phase == "check":
-            self._later(CHECK_SECONDS, self._kill_child)
-        else:
-            self._phase_done(how, time.monotonic() - self._began)
-            self._phase = "preload" if how == "spawn" and preloads(self._tree) else "import"
-            self._peak = Peak(self._replica.cradle.loop, child.pid, forked=how == "fork")
-            self._load_from_now()
-            self._changed(self)
-            if not self.order["check"]:
-                self._scout.look(self._check_job, self.key[0])
+            return
+        self._phase_done(how, time.monotonic() - self._began)
+        self._phase = "preload" if how == "spawn" and preloads(self._tree) else "import"
+        self._peak = Peak(self._replica.cradle.loop, child.pid, forked=how == "fork")
+        self._load_from_now()
+        self._changed(self)
+        if not self.order["check"]:
+            self._scout.look(jobs.check(self.order, self._replica.config), self.key[0])
 
     # Loading
 

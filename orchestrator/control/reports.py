@@ -148,6 +148,9 @@ class Reports:
             self._world.meters.cut(self._state.name, int(cut))
             note = f"g{worker.generation.number}: {cut} open at the drain deadline were cut"
             self._world.journal.add("reload", note, model=self._state.name, cut=cut)
+        elif worker.state == "draining" and cause == "signal 9":
+            note = f"g{worker.generation.number}: killed after the drain deadline, with whatever it still had open"
+            self._world.journal.add("reload", note, model=self._state.name, generation=worker.generation.number)
         if worker.drains_since is not None:
             self._world.meters.phase(self._state.name, "drain", time.monotonic() - worker.drains_since)
         self._gone(replica, worker, cause)

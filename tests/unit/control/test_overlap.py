@@ -107,6 +107,17 @@ async def test_a_control_that_dies_while_the_new_one_loads_knows_what_to_go_back
     assert (await bench.until_state("degraded")).good is not None
 
 
+async def test_what_did_not_end_in_time_is_told(bench: Bench) -> None:
+    await bench.begin()
+    await bench.until_live(1)
+    agent = next(iter(bench.runtime.agents.values()))
+    agent.ends_by = "signal 9"
+    await bench.save(GOOD + "# again\n")
+    await bench.until_live(2)
+    await bench.until(lambda state: all(len(each.workers) == 1 for each in state.replicas.values()))
+    assert "g1: killed after the drain deadline, with whatever it still had open" in bench.events("reload")
+
+
 async def test_an_agent_that_dies_before_its_start_is_recorded_costs_no_greeting(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
