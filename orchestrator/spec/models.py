@@ -20,6 +20,7 @@ from orchestrator.spec.scalars import (
     Duration,
     Environment,
     Flag,
+    Gpus,
     Host,
     Memory,
     Mode,
@@ -169,6 +170,18 @@ class EnvFileSpec(Section):
     required: Flag = True
 
 
+class HealthcheckSpec(Section):
+    """Compose's healthcheck."""
+
+    test: OneOrMany = ()
+    interval: Duration | None = None
+    timeout: Duration | None = None
+    retries: CountOrNone | None = None
+    start_period: Duration | None = None
+    start_interval: Duration | None = None
+    disable: Flag = False
+
+
 class DependencySpec(Section):
     """What is awaited of another model. Compose's words; a model is healthy once it is ready."""
 
@@ -226,6 +239,8 @@ class ModelSpec(Section):
     tmpfs: OneOrMany = ()
     secrets: tuple[Annotated[SecretRefSpec, _named("source"), OR_TEXT], ...] = ()
     data: Literal["ro", "rw"] = "ro"
+    gpus: Gpus | None = None
+    healthcheck: HealthcheckSpec | None = None
     network: Network = "none"
     concurrency: Count = 16
     queue: QueueSpec = QueueSpec()

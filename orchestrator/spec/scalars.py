@@ -154,6 +154,13 @@ def _python(value: Any) -> str:
     return text
 
 
+def _gpus(value: Any) -> str:
+    text = written(value)
+    if text is None or isinstance(value, bool) or not re.fullmatch(r"all|[0-9]{1,3}", text):
+        raise refusal("wrong-type", f"must be all or a number, not {describe(value)}", "write all or for example 1")
+    return text
+
+
 def _host(value: Any) -> str:
     host = _text(value)
     try:
@@ -263,6 +270,7 @@ Python = Annotated[
     BeforeValidator(_python),
     told.words({"enum": list(PYTHONS)}, {"enum": [float(version) for version in PYTHONS]}),
 ]
+Gpus = Annotated[str, BeforeValidator(_gpus), told.words({"const": "all"}, {"type": "integer", "minimum": 0})]
 Host = Annotated[str, BeforeValidator(_host), told.TEXT]
 Origin = Annotated[str, BeforeValidator(_origin), told.words(told.written_as("^https?://"))]
 Environment = Annotated[dict[str, str | None], BeforeValidator(_environment), told.VARIABLES]

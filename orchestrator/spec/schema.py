@@ -25,7 +25,6 @@ ELSEWHERE = {
     "pids_limit": "write resources: {pids: 256}",
     "limits": "write resources: {memory: 512M}",
     "reservations": "only limits are enforced here; write limits",
-    "healthcheck": "remove it; a model's health is asked of the process that serves it",
     "bind": "remove it; the host path must be there",
     "container_name": "remove it; the key under `models:` is the name",
     "working_dir": "remove it; a model runs in its own directory",

@@ -12,7 +12,7 @@ from orchestrator.spec.problems import Problem
 from orchestrator.spec.yaml import KeyPath
 
 # Key paths as schema.keys writes them. Whoever builds one removes its line.
-NOT_SUPPORTED: tuple[str, ...] = ("gateway.api_keys",)
+NOT_SUPPORTED: tuple[str, ...] = ("gateway.api_keys", "models.*.gpus", "models.*.healthcheck")
 
 
 def not_supported(spec: SandboxSpec) -> list[Problem]:

@@ -120,6 +120,42 @@ def test_a_wrong_file_changes_nothing_is_shown_and_is_mended(shared: Sandbox) ->
     assert shared.call("two").status == 200
 
 
+def test_an_override_that_appears_is_laid_over_the_file_and_one_that_goes_is_lifted(shared: Sandbox) -> None:
+    before = identities(shared)
+    since = shared.mark()
+    shared.save("sandbox.override.yaml", "models: {two: {environment: {WORD: over}}}\n")
+    shared.until(lambda: shared.call("two").prediction == "over")
+    assert identities(shared)["one"] == before["one"]
+
+    shared.save("sandbox.override.yaml", "models:\n  two:\n    environmen: {WORD: over}\n")
+    event = shared.event(None, "spec", since, ok=False)
+    assert "sandbox.override.yaml:3: models.two.environmen: unknown key" in event["message"]
+    assert "WORD: over" not in shared.cli("-f", "sandbox.yaml", "config").stdout
+    (shared.project / "sandbox.override.yaml").unlink()
+    shared.until(lambda: shared.call("two").prediction == "none")
+
+
+def test_a_secret_is_read_by_its_model_alone_and_a_changed_one_reaches_it(shared: Sandbox) -> None:
+    shared.model("three", "def predict() -> str:\n    return open('/run/secrets/hub').read()\n")
+    (shared.project / "hub.txt").write_text("first-confidence")
+    confided = {"three": {"secrets": ["hub"]}}
+    shared.spec({"one": None, "two": None, **confided}, secrets={"hub": {"file": "hub.txt"}})
+    shared.until(lambda: "three" in shared.rows() and shared.call("three").prediction == "first-confidence")
+    with shared.load("three", keep=2, fresh=1).running() as load:
+        shared.save("hub.txt", "second-confidence")
+        shared.until(lambda: shared.call("three").prediction == "second-confidence")
+    assert load.failures() == []
+    told = "".join(
+        shared.cli(*words).stdout for words in (["config"], ["ps", "--format", "json"], ["logs"], ["events"])
+    )
+    assert "confidence" not in told
+    shared.spec({"one": None, "two": None})
+    shared.cli("up", "-d", "--remove-orphans")
+    assert "confidence" not in shared.cli("config").stdout
+    left = [path for path in shared.root.rglob("secrets/*") if path.is_file()]
+    assert left == []
+
+
 def test_plan_says_what_up_would_do_and_nothing_where_all_is_as_written(shared: Sandbox) -> None:
     assert shared.cli("plan", "--exit-code").returncode == 0
 

@@ -23,6 +23,8 @@ def test_the_defaults_are_those_of_the_product(folder) -> None:
             "extends",
             "scale",
             "tmpfs",
+            "gpus",
+            "healthcheck",
             "secrets",
         }
     )

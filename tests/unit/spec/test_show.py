@@ -26,19 +26,30 @@ models:
     queue: {size: 3, timeout: 1500ms}
     timeout: 90s
     depends_on: [digits]
+  other:
+    path: model_dirs/hello
+    volumes: [{type: bind, source: ./model_dirs, target: /w}, {type: tmpfs, target: /t, tmpfs: {size: 1M, mode: 0700}}]
+    tmpfs: [/u, "/v:size=2M"]
+    secrets: [{source: licence, target: l.txt, mode: 0400}, token]
+    depends_on: {digits: {condition: service_started}, hello: {required: false}}
+    stop_grace_period: 90s
+    deploy: {replicas: 3}
+secrets: {licence: {file: .l}, token: {environment: TOKEN}}
 """
+ENVIRON = {"TOKEN": "t-hidden"}
 
 
 def shown(folder, text: str) -> tuple[str, object]:
     folder.write(".e", "FROM_FILE=f-hidden\n")
-    desired = folder.resolve(text)
-    return show.render_config(folder.load(), desired), desired
+    folder.write(".l", "l-hidden")
+    desired = folder.resolve(text, environ=ENVIRON)
+    return show.render_config(folder.load(environ=ENVIRON), desired), desired
 
 
 def test_secrets_are_masked_and_the_rest_is_shown(folder) -> None:
     text, _ = shown(folder, TEXT)
     assert "hidden" not in text
-    environment = show.config_mapping(folder.load(), folder.resolve())["models"]["hello"]["environment"]
+    environment = show.config_mapping(folder.load(), folder.resolve(environ=ENVIRON))["models"]["hello"]["environment"]
     assert environment == {
         "FROM_FILE": "***",
         "LEVEL": "info",
@@ -54,10 +65,12 @@ def test_what_is_shown_is_a_sandbox_yaml_that_means_the_same(folder) -> None:
     for line in ("API_KEY", "db_password", "URL"):
         without_secrets = "\n".join(text for text in without_secrets.split("\n") if line not in text)
     text, desired = shown(folder, without_secrets)
-    assert folder.resolve(text) == desired
+    assert folder.resolve(text, environ=ENVIRON) == desired
 
 
 def test_what_is_shown_is_json_too(folder) -> None:
-    mapping = show.config_mapping(folder.load(TEXT.replace("    env_file: .e\n", "")), folder.resolve())
+    folder.write(".l", "l-hidden")
+    project = folder.load(TEXT.replace("    env_file: .e\n", ""))
+    mapping = show.config_mapping(project, folder.resolve(environ=ENVIRON))
     assert json.loads(json.dumps(mapping)) == mapping
     assert mapping["models"]["digits"]["timeout"] == "1m"
