@@ -145,7 +145,10 @@ def test_what_would_run_old_code_is_refused(replica: Replica, mode: str) -> None
 
 
 def test_data_and_objects_of_libraries_are_taken(replica: Replica) -> None:
+    """Also where a library puts what is no module among the modules, with any attribute that it is asked for."""
     text = (
+        "import sys\nclass Anything(type(sys)):\n    def __getattr__(self, name):\n        return Anything('x')\n"
+        "sys.modules['made.up'] = Anything('made.up')\n"
         "import collections, datetime, fractions, functools, operator, re, types, helper\n"
         "Point = collections.namedtuple('Point', 'x y')\n"
         "def preload(ctx):\n"
