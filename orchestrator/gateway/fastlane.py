@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from orchestrator.gateway import heads, wire
 from orchestrator.gateway.admission import Asked
 from orchestrator.gateway.chunks import Framing
+from orchestrator.gateway.deadline import Deadline
 from orchestrator.gateway.envelope import Refusal, new_id
 from orchestrator.gateway.exchange import Exchange
 from orchestrator.gateway.inner import Inner
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 AHEAD = 64 * 1024
 # Written bytes that may wait for a client before it counts as slow.
 WRITE_AHEAD = 256 * 1024
-_NEVER = float("inf")
 _PROBES = ("/health", "/ready")
 
 
@@ -62,20 +62,8 @@ class Client(asyncio.Protocol):
 
     __slots__ = (
         *("_advancing", "_buffer", "_deadline", "_framing", "_front", "_gateway", "_in_head", "_left", "_slow"),
-        *(
-            "_ticket",
-            "_timer",
-            "_timer_at",
-            "_turn",
-            "_unsent",
-            "address",
-            "ending",
-            "held",
-            "loop",
-            "mark",
-            "transport",
-        ),
-        "tunnels",
+        *("_ticket", "_turn", "_unsent", "address", "ending", "held", "loop", "mark", "transport", "tunnels"),
+        *("unwatch", "watch"),
     )
 
     transport: asyncio.Transport
@@ -97,9 +85,10 @@ class Client(asyncio.Protocol):
         self._left = 0  # bytes that the open body still lacks
         self._framing: Framing | None = None  # of an open chunked body
         self._ticket: Ticket | None = None
-        self._deadline = _NEVER
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = _NEVER
+        self._deadline = Deadline(self.loop, self._overdue)
+        # The one deadline of what is awaited now; its turn sets it too.
+        self.watch = self._deadline.watch
+        self.unwatch = self._deadline.unwatch
         self._unsent = 0  # bytes that waited for the client when the connection's end began
 
     # asyncio.Protocol
@@ -115,7 +104,8 @@ class Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._turn is None:
-            self._advance(self._buffer + data if self._buffer else data)
+            if self._buffer or not self._again(data):
+                self._advance(self._buffer + data if self._buffer else data)
         elif self.tunnels:
             self._turn.body(data, False)
         elif self._left or self._framing is not None:
@@ -131,9 +121,7 @@ class Client(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._front.clients.discard(self)
         self.ending = True
-        self.unwatch()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._deadline.close()
         turn, self._turn = self._turn, None
         if turn is not None:
             turn.left()
@@ -169,20 +157,6 @@ class Client(asyncio.Protocol):
                 self.transport.pause_reading()
             else:
                 self.transport.resume_reading()
-
-    def watch(self, seconds: float) -> None:
-        """The one deadline of what is awaited now; it replaces the one before."""
-        self._deadline = deadline = self.loop.time() + seconds
-        # The timer stays where it is as long as it rings early enough, so that most requests touch none.
-        if deadline < self._timer_at:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer_at = deadline
-            self._timer = self.loop.call_at(deadline, self._ring)
-
-    def unwatch(self) -> None:
-        """Nothing is awaited that has a deadline here."""
-        self._deadline = _NEVER
 
     def answered(self, keep: bool) -> None:
         """The open request's last byte was written. keep: another may follow."""
@@ -245,6 +219,19 @@ class Client(asyncio.Protocol):
         self._buffer = b"" if self.ending else data
         if len(self._buffer) > AHEAD:
             self.hold(True)
+
+    def _again(self, data: bytes) -> bool:
+        """Whether this is one whole request with the head of the last one, and was begun: it is read no second time."""
+        ticket, gateway = self._ticket, self._gateway
+        if ticket is None or ticket.size != len(data) or not data.startswith(ticket.raw):
+            return False
+        if ticket.endpoint is None or ticket.policy is not gateway.admission.policy:
+            return False
+        if self._slow or self.ending or not gateway.routes.synced.is_set():
+            return False
+        self._turn = exchange = Exchange(self, ticket, ticket.endpoint, gateway)
+        exchange.begin(data[len(ticket.raw) :])
+        return True
 
     def _head_goes_on(self, data: bytes) -> bool:
         """The end of this head has not come."""
@@ -382,15 +369,7 @@ class Client(asyncio.Protocol):
         if not keep:
             self.end()
 
-    def _ring(self) -> None:
-        self._timer = None
-        self._timer_at = _NEVER
-        left = self._deadline - self.loop.time()
-        if left > 0:
-            if left < _NEVER:
-                self.watch(left)
-            return
-        self._deadline = _NEVER
+    def _overdue(self) -> None:
         if self._turn is not None:
             self._turn.overdue()
         elif self._in_head and not self.ending:

@@ -20,12 +20,13 @@ PASSED = ("content-type", "accept", "inference-header-content-length")
 class Ticket:
     """endpoint: None where the request is for the general lane. request_id: the client's own, if it has one."""
 
-    __slots__ = ("_before", "endpoint", "head", "model", "policy", "raw", "request_id")
+    __slots__ = ("_before", "endpoint", "head", "model", "policy", "raw", "request_id", "size")
 
     def __init__(self, raw: bytes, head: Head, policy: Policy, endpoint: Endpoint | None, model: str) -> None:
         self.raw = raw
         self.head = head
         self.policy = policy
+        self.size = len(raw) + head.length
         self.endpoint = endpoint
         self.model = model
         offered = head.fields.get("x-request-id")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway_world import BOTH, Client, Control, ask, route, says, until
+from gateway_world import BOTH, Client, Control, Reply, ask, route, says, until
 
 LANES = BOTH
 
@@ -29,6 +29,41 @@ async def test_a_request_claimed_before_a_swap_is_answered_by_its_generation_and
     release.set()
     first = await early
     assert (first.json, first.headers["x-sandbox-generation"]) == ({"said": "old"}, "1")
+
+
+async def test_a_kept_connection_that_asks_the_same_again_meets_what_is_true_now(port, control, workers):
+    """Nothing that was found out for the last request is used for the next: not its route, its settings nor its limit."""
+    one = await workers("g1-1.sock", says("old"))
+    two = await workers("g2-1.sock", says("new"))
+    await control.sync({"hello": route(one)})
+    client = await Client.dial(port)
+
+    async def again() -> Reply:
+        client.send("POST", "/models/hello/predict", b"{}", {"Origin": "https://app.example"})
+        return await client.reply()
+
+    assert (await again()).status == 403
+    await control.tell("policy", policy={"origins": ["https://app.example"]})
+    assert [(await again()).json["said"] for _ in range(2)] == ["old", "old"]
+    await control.route("hello", route(two, generation=2))
+    reply = await again()
+    assert (reply.json["said"], reply.headers["x-sandbox-generation"]) == ("new", "2")
+    await control.tell("policy", policy={"origins": ["https://app.example"], "rate_limit": [1, 3600]})
+    assert [(await again()).status for _ in range(2)] == [200, 429]
+    await control.tell("policy", policy={"origins": ["https://other.example"]})
+    assert (await again()).status == 403
+    await control.tell("policy", policy={"origins": ["https://app.example"], "max_body": 1})
+    reply = await again()
+    assert reply.status == 413
+
+
+async def test_a_removed_model_is_unknown_on_a_kept_connection(port, control, workers):
+    await control.sync({"hello": route(await workers())})
+    client = await Client.dial(port)
+    for status in (200, 404):
+        client.send("POST", "/models/hello/predict", b"{}")
+        assert (await client.reply()).status == status
+        await control.route("hello", None)
 
 
 async def test_connections_to_a_retired_generation_are_closed_idle_ones_at_once_busy_ones_when_done(
