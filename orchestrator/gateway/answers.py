@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 
 # What is done with a field. Dropped is what is ours to write, or between two hops alone (RFC 9110, section 7.6.1).
-_PASS, _DROP, _LENGTH, _TYPE, _QUEUED, _BATCH, _CONNECTION, _CODING = range(8)
+_DROP, _PASS, _LENGTH, _TYPE, _QUEUED, _BATCH, _CONNECTION, _CODING = range(8)
 _KINDS = {
     **dict.fromkeys((b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection"), _DROP),
     **dict.fromkeys((b"te", b"trailer", b"upgrade", b"date", b"server", b"x-request-id"), _DROP),
@@ -21,6 +21,7 @@ _KINDS = {
     b"connection": _CONNECTION,
     b"transfer-encoding": _CODING,
 }
+_KEPT = b"Connection: keep-alive\r\n"
 # Names as workers spell them, and what is done with each; emptied when a model invents too many.
 _spelled: dict[bytes, int] = {}
 _MOST_SPELLED = 512
@@ -55,9 +56,11 @@ class Head:
                 kind = _spell(line[:colon])
             if kind == _PASS:
                 passed.append(line)
+            elif kind == _DROP or line == _KEPT:
+                continue
             elif kind == _TYPE:
                 passed.append(line)
-                self.streams = line[colon + 1 :].strip().lower().startswith(b"text/event-stream")
+                self.streams = b"text/event-stream" in line.lower()
             elif kind == _LENGTH:
                 lengths += 1
                 value = line[colon + 1 :].strip()
@@ -70,7 +73,7 @@ class Head:
                 self.batch = line[colon + 1 :].strip()
             elif kind == _CONNECTION:
                 options += b"," + line[colon + 1 :].strip().lower()
-            elif kind == _CODING:
+            else:
                 framed = False
         self.usual = framed and lengths == 1 and self.length is not None
         if options and options != b",keep-alive":

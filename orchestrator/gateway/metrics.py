@@ -20,6 +20,8 @@ CLIENT_LEFT = 499
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
+# A wait of more seconds is no wait but a worker that does not know what it says (inf, say).
+_TOO_LONG = 1e6
 _SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
 
@@ -79,8 +81,12 @@ class Recorder:
     def queue_wait(self, model: str, said: bytes | None) -> None:
         """A worker said how long a request waited in its queue (X-Sandbox-Queue-Seconds); what is no number is not."""
         if said is not None:
-            with suppress(ValueError):
-                self._queue_waits.observe((model,), max(0.0, float(said)))
+            try:  # suppress() would cost more than all the rest
+                seconds = float(said)
+            except ValueError:
+                return
+            if 0.0 <= seconds < _TOO_LONG:
+                self._queue_waits.observe((model,), seconds)
 
     def batched(self, model: str, said: bytes | None) -> None:
         """A worker said which place of how many a request had in its batch (X-Sandbox-Batch); the first one counts."""

@@ -39,6 +39,7 @@ REFUSED = {
     "a negative chunk": POST + HOST + b"Transfer-Encoding: chunked\r\n\r\n-2\r\n{}\r\n0\r\n\r\n",
     "an empty chunk size": POST + HOST + b"Transfer-Encoding: chunked\r\n\r\n\r\n{}\r\n0\r\n\r\n",
     "a chunk longer than it says": POST + HOST + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{}\r\n0\r\n\r\n",
+    "a chunk without its CRLF": POST + HOST + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{XX0\r\n\r\n",
     "a chunk of more than 64 bits": POST
     + HOST
     + b"Transfer-Encoding: chunked\r\n\r\n10000000000000002\r\n{}\r\n0\r\n\r\n",
