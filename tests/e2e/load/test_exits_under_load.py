@@ -61,8 +61,8 @@ def test_an_exit_just_after_the_swap_loses_what_that_worker_had_read_and_no_more
     with load.running():
         since = sandbox.mark()
         live = sandbox.edit(editor.MAIN, model.source(1, load=EXITS))
-        # Slow clients call back to back: it has the next ones of theirs in its hands.
-        sandbox.until(lambda: [each for each in load.samples if (each.kind, each.version) == ("slow", 1)])
+        # Those clients call back to back: it has their next streams, and slow calls, in its hands.
+        sandbox.until(lambda: [each for each in load.samples if (each.kind, each.version) == ("stream", 1)])
         door.write_text("")
         ended = sandbox.event(model.NAME, "exit", since)
         sandbox.until(lambda: load.samples[-1].sent > ended["seen"] and not load.samples[-1].fault)
