@@ -251,7 +251,7 @@ def _mounts(
     ]
     users = [(mount.source, mount.target, mount.read_only) for mount in model.mounts]
     if model.secrets:
-        users.append((folder_of(place), SECRETS, True))
+        ours.append((folder_of(place), SECRETS, True, "Z"))
     if place.data is not None:
         users.append((place.data, paths["data"], not model.data_writable))
     if traits.selinux:
