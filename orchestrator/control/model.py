@@ -211,11 +211,11 @@ class Model:
     async def roll_back(self, number: int | None) -> None:
         """Serve a kept content under a new number (None: the one before). Raises SandboxError."""
         while True:
-            held = self.source.held
+            before = self.source.releases  # one that comes while the attempt fails counts, too
             try:
                 return await self.source.roll_back(number)
             except TreesInUse:
-                await self.until(lambda _: self.source.held < held)  # noqa: B023 - awaited here
+                await self.until(lambda _: self.source.releases > before)  # noqa: B023 - awaited here
 
     # What was there before this control started
 

@@ -30,12 +30,8 @@ class Source:
         self._lock = asyncio.Lock()
         self._marked: dict[int, GenerationState] = {}
         self.missed = False  # a look that found no free tree: taken again when one is let go
+        self.releases = 0  # how often a generation let go of its tree
         self._missed_force = False  # and whether it was to make a generation of equal content
-
-    @property
-    def held(self) -> int:
-        """How many generations keep a tree."""
-        return len(self._held)
 
     async def adopt(self, desired: ModelDesired) -> None:
         """Remember the newest generation that was made before this control started, where its tree still holds it."""
@@ -84,7 +80,7 @@ class Source:
             try:
                 # Where nothing is wanted yet, equal content is no reason to make nothing.
                 anew = force or self._state.wanted is None
-                generation = await asyncio.to_thread(self._take, desired, paths, anew)
+                generation = await self._taken(desired, paths, anew)
             except TreesInUse:
                 self.missed, self._missed_force = True, force  # every tree has a worker that drains: wait for one
                 return
@@ -99,6 +95,17 @@ class Source:
                 self._made(generation, Edit(seen_at or began, began, time.monotonic(), cause))
             elif cleared is not None or await self._rejoined(desired):
                 self._wake()
+
+    async def _taken(self, desired: ModelDesired, paths: Collection[str] | None, force: bool) -> Generation | None:
+        """Raises TreesInUse where every tree has a worker, and none was let go of meanwhile: that nobody would tell."""
+        while True:
+            before = self.releases
+            try:
+                return await asyncio.to_thread(self._take, desired, paths, force)
+            except TreesInUse:
+                if self.releases == before:
+                    raise
+                paths = None  # what the first try has read counts as seen
 
     def _made(self, generation: Generation, edit: Edit) -> None:
         self._held.add(generation.number)
@@ -205,6 +212,7 @@ class Source:
             self._held.discard(number)
             self._state.edits.pop(number, None)
             workshop.release(number)
+            self.releases += 1
         if self.missed:
             await self.look(None, force=self._missed_force)
 

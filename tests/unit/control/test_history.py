@@ -319,7 +319,11 @@ async def test_a_rollback_waits_for_a_tree_where_all_are_in_use(control: Control
     await control.rest(2)
     for number in range(3, 7):  # the third of them is let finish, the last one waits for it
         await control.save(f"# hang\n# {number}\n")
-        await control.model.until(lambda _: not control.model.pending())
+        await control.model.until(
+            lambda state, number=number: (
+                state.wanted is not None and state.wanted.number == number and not control.model.pending()
+            )
+        )
     rolling = asyncio.create_task(control.history.roll_back("hello", 1))
     await asyncio.wait([rolling], timeout=0.2)
     assert not rolling.done()
