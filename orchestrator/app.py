@@ -26,7 +26,9 @@ from orchestrator.control.logs import Logs
 from orchestrator.control.meters import Meters
 from orchestrator.control.reconciler import DRAIN_AT_DOWN, Reconciler
 from orchestrator.control.server import Server
+from orchestrator.control.standing import Standing
 from orchestrator.control.traffic import GatewayFeed
+from orchestrator.control.verbs import Verbs
 from orchestrator.control.watcher import Watcher
 from orchestrator.control.world import World
 from orchestrator.errors import EXIT_FAILURE, SandboxError
@@ -72,6 +74,7 @@ class Control:
             journal=journal,
             logs=logs,
             meters=meters,
+            standing=Standing(store),
         )
         generations = Generations(
             self.place.project, store, allowed=[self.place.directory], read_config=resolve.model_config
@@ -81,7 +84,9 @@ class Control:
         watcher = Watcher(lambda message: journal.add("spec", message))
         reconciler = Reconciler(world, generations, watcher, reader.read, self.file())
         history = History(reconciler, generations)
-        server = Server(reconciler, history, world, feed, url=lambda: self.front.url, on_down=self._down_finished)
+        server = Server(
+            reconciler, history, Verbs(reconciler), world, feed, url=lambda: self.front.url, on_down=self._down_finished
+        )
         handover = Handover(os.path.join(self.place.state, "handover.sock"), self.listener, lambda: feed.pids)
         copying = asyncio.create_task(logs.run(), name="logs")
         self.suspect = reconciler.suspect

@@ -42,6 +42,9 @@ MIGRATIONS = (
     ALTER TABLE generations ADD COLUMN origin INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE generations ADD COLUMN directory TEXT NOT NULL DEFAULT '';
     """,
+    """
+    CREATE TABLE notes (kind TEXT NOT NULL, model TEXT NOT NULL, PRIMARY KEY (kind, model)) WITHOUT ROWID;
+    """,
 )
 
 
@@ -106,6 +109,23 @@ class Store:
         )
         with self._transaction() as connection:
             return int(connection.execute(query, (name, by)).fetchone()[0])
+
+    def note(self, kind: str, model: str) -> None:
+        """Remember of a model that something is so."""
+        with self._transaction() as connection:
+            connection.execute("INSERT OR IGNORE INTO notes (kind, model) VALUES (?, ?)", (kind, model))
+
+    def noted(self, kind: str, model: str) -> bool:
+        """Whether it was noted."""
+        with self._transaction() as connection:
+            query = "SELECT 1 FROM notes WHERE kind = ? AND model = ?"
+            return connection.execute(query, (kind, model)).fetchone() is not None
+
+    def forget(self, kind: str, model: str | None = None) -> None:
+        """Remember it no longer, of a model or of any."""
+        with self._transaction() as connection:
+            query = "DELETE FROM notes WHERE kind = ? AND model = coalesce(?, model)"
+            connection.execute(query, (kind, model))
 
     def add_generation(self, row: GenerationRow) -> None:
         """Remember a generation; `created` is set to now where it is 0."""

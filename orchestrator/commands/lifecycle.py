@@ -55,7 +55,7 @@ def register(commands: Subparsers) -> None:
     down_parser.add_argument(
         "-t",
         "--timeout",
-        type=_seconds,
+        type=seconds,
         metavar="SECONDS",
         help="most time for requests in flight (as in sandbox.yaml)",
     )
@@ -72,7 +72,8 @@ def register(commands: Subparsers) -> None:
     reload_parser.add_argument("models", nargs="*", metavar="MODEL", help="only these")
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """A duration on the command line. Raises ValueError."""
     value = float(text)
     if not 0 <= value < float("inf"):
         raise ValueError(text)
@@ -107,7 +108,7 @@ def up(args: argparse.Namespace, session: Session) -> int:
             control, settled = _bring_up(session, place, orders, request, names)
             _say_where(session, control, settled["models"])
             if detached:
-                return _verdict(session, settled, spec.models)
+                return verdict(session, settled, spec.models)
             attached.watch(session.screen, place, began, settled["seen"], max(map(len, names), default=0))
         except KeyboardInterrupt:
             if detached:
@@ -152,7 +153,7 @@ def settle(session: Session, control: ControlClient, path: str, body: Json, name
     raise SandboxError("control", "the control process ended before everything had settled", hint="see: sandbox ps")
 
 
-def _verdict(session: Session, settled: Json, names: Sequence[str]) -> int:
+def verdict(session: Session, settled: Json, names: Sequence[str]) -> int:
     """names: those that were asked for, with what they depend on; the others' fate is not this command's."""
     failed = [name for name in settled.get("failed") or [] if name in names]
     if not failed:

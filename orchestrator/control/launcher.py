@@ -144,8 +144,15 @@ class Launcher:
         was_dead = replica.state == "dead"
         replica.state = "stopping"
         if drain is None:
+            drain = self._state.patience
+        if drain is None:
             drain = self._state.desired.reload.drain if self._state.desired is not None else GRACE
         self._tasks.spawn(self._take_down(replica, replica.task, 0.0 if was_dead else drain))
+
+    def kill(self, replica: Replica) -> None:
+        """End a replica at once, in the background, also one that is being stopped."""
+        replica.send({"type": "stop", "drain": 0.0, "grace": 0.0})
+        self.stop(replica, 0.0)
 
     async def _take_down(self, replica: Replica, starting: asyncio.Task[None] | None, drain: float) -> None:
         if starting is not None and starting is not asyncio.current_task() and not starting.done():

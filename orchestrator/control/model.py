@@ -15,7 +15,7 @@ from dataclasses import replace
 from orchestrator import sockets
 from orchestrator.control.executor import Executor
 from orchestrator.control.generations import Generations
-from orchestrator.control.launcher import Launcher
+from orchestrator.control.launcher import GRACE, Launcher
 from orchestrator.control.memory import Memory
 from orchestrator.control.replica import Replica
 from orchestrator.control.reports import Reports
@@ -46,7 +46,7 @@ class Model:
     """Owns everything about one model. on_change is called when its state changed, for those that depend on it."""
 
     def __init__(self, name: str, world: World, generations: Generations, on_change: Callable[[], None]) -> None:
-        self.state = ModelState(name)
+        self.state = ModelState(name, stopped=world.standing.stopped(name), renewals=world.standing.renewals(name))
         self._world = world
         self._on_change = on_change
         self._woken = asyncio.Event()
@@ -307,6 +307,54 @@ class Model:
         except sockets.SocketRefused:
             self._executor.give_up(replica, worker)
             self.wake()
+
+    # By hand
+
+    def begin(self) -> None:
+        """Have replicas again, whatever was stopped or failed before."""
+        state = self.state
+        if state.stopped:
+            self._world.standing.start(state.name)
+            self._world.journal.add("start", "started by hand", model=state.name)
+        state.stopped, state.patience = False, None
+        if not state.answers:
+            state.forgive()
+        state.resolve()
+        self.wake()
+
+    def renew(self, drain: float | None) -> None:
+        """Have new replicas, whatever runs; a stopped model is started."""
+        self.begin()
+        self.state.forgive()
+        self.state.patience = drain
+        self.state.renewals = self._world.standing.renew(self.state.name)
+        self.state.resolve()
+        self._note(Change("replace", ("asked for",)), None)
+        self.wake()
+
+    async def halt(self, drain: float | None) -> None:
+        """Have no replicas until `begin`, whatever the files say; return when none is left, or somebody began."""
+        self._renounce(drain)
+        await self.until(lambda state: not state.replicas or not state.stopped)
+
+    async def kill(self) -> None:
+        """`halt` at once: nobody is asked to finish anything."""
+        self._renounce(0.0)
+        for replica in list(self.state.replicas.values()):
+            self._launcher.kill(replica)
+        await self.until(lambda state: not state.replicas or not state.stopped)
+
+    def _renounce(self, drain: float | None) -> None:
+        state = self.state
+        self._world.standing.stop(state.name)
+        if not state.stopped:
+            self._world.journal.add("stop", "stopped by hand", model=state.name)
+        state.stopped, state.patience = True, drain
+        state.resolve()
+        for replica in state.replicas.values():
+            if drain is not None and replica.state == "stopping":  # of two who stop it, the less patient one counts
+                replica.send({"type": "stop", "drain": drain, "grace": GRACE})
+        self.wake()
 
     # Stopping
 

@@ -342,7 +342,12 @@ class Reconciler:
         model = self.models.get(name)
         if model is None or model.state.status.state == "failed":
             return True
-        return model.state.status.state == "pending" and any(self._is_hopeless(each) for each in model.state.blocked)
+        return model.state.status.state == "pending" and any(map(self._never_comes, model.state.blocked))
+
+    def _never_comes(self, name: str) -> bool:
+        """Whether it is no use to wait for a model."""
+        stopped = name in self.models and self.models[name].state.status.state == "stopped"
+        return stopped or self._is_hopeless(name)
 
     async def reload(self, name: str) -> bool:
         """Force a new generation of a model and wait for it; True where it was rejected or could not be made."""
@@ -370,6 +375,7 @@ class Reconciler:
         await asyncio.gather(*(model.stop(drain) for model in self.models.values()))
         for model in self.models.values():
             self._world.journal.add("stop", "stopped", model=model.state.name)
+        self._world.standing.clear()
 
 
 def _folders(models: Mapping[str, ModelDesired]) -> dict[str, Mapping[str, str]]:

@@ -20,6 +20,7 @@ from orchestrator.control.reconciler import DRAIN_AT_DOWN, Reconciler
 from orchestrator.control.rows import Row, row
 from orchestrator.control.scrape import scrape
 from orchestrator.control.traffic import GatewayFeed
+from orchestrator.control.verbs import Verbs
 from orchestrator.control.world import World
 from orchestrator.errors import SandboxError
 
@@ -31,6 +32,7 @@ class Server:
         self,
         reconciler: Reconciler,
         history: History,
+        verbs: Verbs,
         world: World,
         feed: GatewayFeed,
         *,
@@ -39,6 +41,7 @@ class Server:
     ) -> None:
         self._reconciler = reconciler
         self._history = history
+        self._verbs = verbs
         self._world = world
         self._feed = feed
         self._url = url
@@ -57,6 +60,7 @@ class Server:
                 web.post("/api/up", self._up),
                 web.post("/api/down", self._down),
                 web.post("/api/reload", self._reload),
+                web.post("/api/{verb:start|stop|restart|kill}", self._verb),
                 web.get("/api/generations", self._generations),
                 web.post("/api/generations/pin", self._pin),
                 web.post("/api/rollback", self._rollback),
@@ -120,6 +124,7 @@ class Server:
             self._told_start = True
             if asked.get("remove_orphans"):
                 await reconciler.remove_orphans()
+            await self._verbs.bring_back(selected)
             wanted = list(reconciler.desired.models) if reconciler.desired is not None else []
             work = asyncio.create_task(self._settled(wanted))
             return await self._follow(request, events, work, past)
@@ -143,6 +148,25 @@ class Server:
             "failed": [name for name, bad in zip(names, failed, strict=True) if bad],
             "models": [each for each in self._rows() if each["name"] in names],
         }
+
+    async def _verb(self, request: web.Request) -> web.StreamResponse:
+        asked = await exchange.body(request)
+        drain = exchange.seconds(str(asked["timeout"])) if asked.get("timeout") is not None else None
+        work = self._done(request.match_info["verb"], exchange.names(asked, "models"), drain)
+        with self._world.journal.listen() as events:
+            return await self._follow(request, events, asyncio.create_task(work))
+
+    async def _done(self, verb: str, names: Sequence[str], drain: float | None) -> Json:
+        match verb:
+            case "start":
+                failed = await self._verbs.start(names)
+            case "stop":
+                failed = await self._verbs.stop(names, drain)
+            case "restart":
+                failed = await self._verbs.restart(names, drain)
+            case _:
+                failed = await self._verbs.kill(names)
+        return {"type": "settled", "failed": failed, "models": self._rows()}
 
     async def _down(self, request: web.Request) -> web.StreamResponse:
         asked = await exchange.body(request)

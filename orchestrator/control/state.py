@@ -39,7 +39,8 @@ class ModelState:
     that not all that runs has confirmed yet. built_in: seconds by lock hash, until a reload tells of them. failures:
     how often a key of retry_at failed in a row, and when last.
     peak: what the last generation that loaded took; tight: why the generation `measured_for` does not fit beside what
-    serves; empty_since: monotonic, when the route was last emptied for want of memory.
+    serves; empty_since: monotonic, when the route was last emptied for want of memory. renewals: how often its replicas
+    were asked to be made anew; patience: seconds that replicas may drain which somebody ends by hand, None: as usual.
     """
 
     name: str
@@ -68,6 +69,9 @@ class ModelState:
     empty_since: float | None = None
     restarts: int = 0
     blocked: tuple[str, ...] = ()
+    stopped: bool = False  # somebody stopped it: whatever the files say, it has no replica
+    renewals: int = 0
+    patience: float | None = None
     stopping: bool = False
     orphan: bool = False
     untidy: bool = False  # a reload was done, and its remains were not yet seen to
@@ -99,11 +103,13 @@ class ModelState:
         `reload.mode: replace` each generation has replicas of its own.
         """
         number = self.wanted.number if self.wanted is not None and wish.reload.mode == "replace" else None
-        return replace(wish, replica_hash=born_with(wish.replica_hash, self.mounts, number))
+        return replace(wish, replica_hash=born_with(wish.replica_hash, self.mounts, number, self.renewals))
 
     def resolve(self) -> None:
         """Derive `desired`."""
         self.desired = None if self.wish is None else self.born(self.wish)
+        if self.desired is not None and self.stopped:
+            self.desired = replace(self.desired, replicas=0)
 
     def generations_in_use(self) -> set[int]:
         """Generations whose trees must not change: a worker runs from them, or one may be started any moment."""
@@ -146,5 +152,6 @@ class ModelState:
             halted=frozenset(self.halted),
             superseded=self.superseded,
             blocked=self.blocked,
+            stopped=self.stopped,
             tight=self.tight if self.wanted is not None and self.measured_for == self.wanted.number else None,
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from orchestrator.control.journal import Journal
 from orchestrator.control.logs import Logs
 from orchestrator.control.meters import Meters
+from orchestrator.control.standing import Standing
 from orchestrator.plan.types import RuntimeKind
 from orchestrator.ports import Runtime, Traffic
 
@@ -25,6 +26,7 @@ class World:
     journal: Journal
     logs: Logs
     meters: Meters
+    standing: Standing
 
     def revivable(self) -> dict[str, bool]:
         """Whether a dead agent can be started again, by runtime."""

@@ -92,6 +92,7 @@ class ModelObserved:
     halted: (incarnation, generation) that the restart policy leaves dead.
     superseded: how many candidates in a row were killed for a newer one.
     blocked: models of depends_on that are not ready yet.
+    stopped: somebody stopped it by hand, which is why no replicas are desired.
     tight: why `wanted` does not fit beside what serves, None where it does.
     """
 
@@ -106,3 +107,4 @@ class ModelObserved:
     superseded: int = 0
     blocked: tuple[str, ...] = ()
     tight: Tight | None = None
+    stopped: bool = False

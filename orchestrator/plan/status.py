@@ -37,6 +37,8 @@ def status(
     """
     if stopping:
         return Status("draining", "stopping") if observed.replicas else Status("stopped")
+    if observed.stopped:
+        return Status("draining", "stopping") if observed.replicas else Status("stopped")
     problem = trouble or _rejection(desired, observed)
     ready = len(observed.routed.upstreams) if observed.routed is not None else 0
     if orphan or desired is None:

@@ -16,6 +16,7 @@ from orchestrator.control.journal import Journal
 from orchestrator.control.logs import Logs
 from orchestrator.control.meters import Meters
 from orchestrator.control.model import Model
+from orchestrator.control.standing import Standing
 from orchestrator.control.state import ModelState
 from orchestrator.control.world import World
 from orchestrator.plan.types import ModelDesired
@@ -54,6 +55,7 @@ class Bench:
             journal=Journal(self.store),
             logs=Logs(str(self.folder / "logs")),
             meters=Meters(),
+            standing=Standing(self.store),
         )
 
     def make_model(self) -> Model:

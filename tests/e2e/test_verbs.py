@@ -1,0 +1,69 @@
+"""Single models stopped, started, restarted and killed, while their neighbours answer."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+from tests.e2e.client import Answer
+from tests.e2e.sandbox import Sandbox
+
+SOURCE = "def predict() -> str:\n    return '{}'\n"
+SLOW = "import time\n\n\ndef predict() -> str:\n    time.sleep(60)\n    return 'late'\n"
+
+
+def test_a_stopped_model_stays_stopped_until_it_is_started(sandbox: Sandbox) -> None:
+    for name in ("one", "two"):
+        sandbox.model(name, SOURCE.format(name))
+    sandbox.spec({"one": None, "two": None})
+    sandbox.up()
+
+    sandbox.cli("stop", "one")
+
+    row = sandbox.row("one")
+    assert (row["state"], row["replicas"], row["pids"]["agent"]) == ("stopped", {"ready": 0, "desired": 0}, [])
+    refused = sandbox.call("one")
+    assert (refused.status, refused.body["error"]["code"]) == (503, "MODEL_NOT_LOADED")
+    assert sandbox.call("two").prediction == "two"
+
+    control = sandbox.keeper["control"]["pid"]
+    os.kill(control, signal.SIGKILL)
+    sandbox.until(lambda: sandbox.keeper["control"]["pid"] != control)
+    sandbox.save("one/main.py", SOURCE.format("edited"))
+    assert sandbox.row("one")["state"] == "stopped"
+
+    sandbox.cli("start", "one")
+    assert sandbox.call("one").prediction == "edited"
+
+    # Of what runs, a restart leaves nothing; a neighbour is not touched.
+    before, other = sandbox.identity(sandbox.row("one")), sandbox.identity(sandbox.row("two"))
+    with sandbox.load("one").running() as load:
+        sandbox.answered(load)
+        sandbox.cli("restart", "one")
+        sandbox.answered(load)
+    assert {each.status for each in load.samples} == {200}
+    kind = "containers" if sandbox.runtime == "docker" else "agent"
+    after = sandbox.until(lambda: len(found := sandbox.identity(sandbox.row("one"))[kind]) == 1 and found)
+    assert not set(after) & set(before[kind])
+    assert sandbox.identity(sandbox.row("two")) == other
+
+
+def test_a_kill_waits_for_nobody_and_up_starts_again(sandbox: Sandbox) -> None:
+    sandbox.model("slow", SLOW)
+    sandbox.spec({"slow": None})
+    sandbox.up()
+    answers: list[Answer] = []
+    call = threading.Thread(target=lambda: answers.append(sandbox.call("slow")))
+    call.start()
+    with sandbox.another_client() as client:
+        metric = b'sandbox_requests_in_progress{model="slow"} 1.0'
+        sandbox.until(lambda: metric in client.request("GET", "/metrics").body)
+    sandbox.cli("kill", "slow", deadline=30)
+    call.join()
+    assert answers[0].status in {502, 503}
+    assert sandbox.row("slow")["state"] == "stopped"
+
+    sandbox.up()
+
+    assert sandbox.row("slow")["state"] == "running"
