@@ -87,6 +87,16 @@ class TestDeadlines:
         assert await client.closed()
         assert worker.requests == []
 
+    async def test_a_slow_chunked_body_is_408_and_the_connection_is_closed(self, port, control, workers):
+        worker = await workers()
+        await control.sync({"hello": route(worker)})
+        client = await Client.dial(port)
+        client.send("POST", "/models/hello/predict", b"5\r\n{", {"Transfer-Encoding": "chunked"})
+        reply = await client.reply()
+        assert (reply.status, reply.json["error"]["code"]) == (408, "REQUEST_TIMEOUT")
+        assert await client.closed()
+        assert worker.requests == []
+
     async def test_a_body_that_stalls_past_64_kib_is_408_and_ends_the_call(self, port, control, workers):
         worker = await workers()
         await control.sync({"hello": route(worker)})

@@ -105,3 +105,24 @@ async def test_a_line_per_request_at_debug_only(start, control, workers):
     assert {key: line[key] for key in ("id", "method", "path", "model", "code", "generation")} == {
         "id": "mine", "method": "POST", "path": "/models/hello/predict", "model": "hello", "code": 200, "generation": "4",
     }  # fmt: skip
+
+
+async def test_idle_connections_cost_little(start, control, workers):
+    """A thousand, each of which was answered once: what a connection keeps is small, also what it keeps of the last head."""
+    process, port = await start()
+    await control.sync({"hello": route(await workers())})
+    await ask(port, "POST", "/models/hello/predict", {})
+    before = _memory(process.pid)
+    clients = [await Client.dial(port) for _ in range(1000)]
+    for client in clients:
+        client.send("POST", "/models/hello/predict", b"{}", {"X-Long": "a" * 1500})
+        assert (await client.reply()).status == 200
+    assert _memory(process.pid) - before < 20_000_000
+
+
+def _memory(pid: int) -> int:
+    """Bytes of its own."""
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+        return sum(
+            int(line.split()[1]) * 1024 for line in file if line.startswith(("Private_Dirty:", "Private_Clean:"))
+        )

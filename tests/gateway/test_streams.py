@@ -147,3 +147,21 @@ async def test_a_silent_stream_ends_at_the_models_timeout_a_lively_one_does_not(
     reply = await client.reply()
     assert (reply.status, reply.whole) == (200, False)
     assert len(reply.chunks) == 6
+
+
+async def test_what_was_written_before_a_close_reaches_a_slow_reader_whole(port, control, workers):
+    """`Connection: close` ends the connection only after its last byte, however late the client reads it."""
+    body = bytes(range(256)) * 8000
+
+    async def large(request, peer):
+        peer.answer(body)
+
+    await control.sync({"hello": route(await workers(script=large))})
+    client = await Client.dial(port)
+    client.writer.transport.pause_reading()
+    client.send(*CHAT, {"Connection": "close"})
+    await asyncio.sleep(0.5)
+    client.writer.transport.resume_reading()
+    reply = await client.reply()
+    assert (reply.body, reply.headers["connection"]) == (body, "close")
+    assert await client.closed()

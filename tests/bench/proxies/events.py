@@ -63,9 +63,9 @@ def _length(head: bytes) -> int:
 
 async def serve(path: str, port: int) -> None:
     loop = asyncio.get_running_loop()
-    await loop.create_unix_server(Stream, path)
-    server = await loop.create_server(Stream, "127.0.0.1", port)
-    await server.serve_forever()
+    unix = await loop.create_unix_server(Stream, path)
+    tcp = await loop.create_server(Stream, "127.0.0.1", port)
+    await asyncio.gather(unix.serve_forever(), tcp.serve_forever())
 
 
 if __name__ == "__main__":
