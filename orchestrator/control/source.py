@@ -71,12 +71,15 @@ class Source:
         return generation
 
     async def look(self, paths: Collection[str] | None, *, seen_at: float | None = None, force: bool = False) -> None:
-        """Make a generation if what is on disk differs from the last one (or `force`)."""
-        desired = self._state.desired
-        if desired is None:
-            return
+        """Make a generation if what is on disk differs from the last one (or `force`).
+
+        seen_at: when the watcher saw what it is for; such a look makes nothing once reload.mode is off.
+        """
         began = time.monotonic()
         async with self._lock:
+            desired = self._state.desired
+            if desired is None or (seen_at is not None and desired.reload.mode == "off"):
+                return  # the files may have turned it off while this waited
             try:
                 # Where nothing is wanted yet, equal content is no reason to make nothing.
                 anew = force or self._state.wanted is None

@@ -65,7 +65,10 @@ class Bench:
         return Model("hello", self.world, generations, lambda: None)
 
     def write(self, text: str, name: str = "main.py") -> None:
-        (self.path / name).write_text(text)
+        """In one step, so that no look that is under way finds half a save."""
+        aside = self.folder / "aside"
+        aside.write_text(text)
+        aside.replace(self.path / name)
 
     async def begin(self, text: str = GOOD) -> None:
         self.write(text)

@@ -12,6 +12,7 @@ import pytest
 
 from orchestrator.control.orphans import wish_of
 from orchestrator.errors import RuntimeFailure
+from orchestrator.plan.types import ReloadPolicy
 from orchestrator.ports import ReplicaExit, ReplicaRecord
 from tests.unit.control.conftest import GOOD, Bench
 
@@ -192,6 +193,18 @@ async def test_a_sandbox_that_was_down_goes_on_with_its_last_generation(bench: B
     bench.model.start()
     await bench.model.source.look(None)
     await bench.until_live(1)
+
+
+async def test_a_save_that_was_seen_before_reload_was_turned_off_makes_nothing_after(bench: Bench) -> None:
+    await bench.begin()
+    await bench.until_live(1)
+    bench.want(reload=ReloadPolicy(mode="off"))
+    bench.write(GOOD + "# edited\n")
+    await bench.model.source.look(["main.py"], seen_at=0.0)
+    assert bench.model.state.wanted is not None
+    assert bench.model.state.wanted.number == 1
+    await bench.model.reload()
+    await bench.until_live(2)
 
 
 async def test_reload_makes_a_new_generation_of_the_same_content(bench: Bench) -> None:
