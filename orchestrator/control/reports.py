@@ -259,7 +259,7 @@ class Reports:
             error=asdict(found.problem) if found.problem is not None else None,
             timeout=desired.serving.timeout if desired is not None else 60.0,
             queue_timeout=desired.serving.queue_timeout if desired is not None else 30.0,
-            info=any_info,
+            info={**any_info, "unforkable": state.unforkable or None},
         )
 
     def routed_workers(self) -> list[tuple[Replica, Worker]]:

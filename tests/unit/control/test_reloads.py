@@ -147,6 +147,7 @@ async def test_a_spawn_says_why_it_was_no_fork(live: Bench) -> None:
     agent.tell({"type": "zygote", "state": "unsafe", "pid": None, "reason": "torch left 2 threads", "imports": []})
     await live.until(lambda state: bool(state.unforkable))
     assert "new workers are spawned, not forked: torch left 2 threads" in live.events("reload")
+    await live.until(lambda _: live.traffic.routes["hello"].info["unforkable"] == "torch left 2 threads")
     agent.how = "spawn"
     await live.save(OTHER)
     await live.until_live(2)
