@@ -51,6 +51,7 @@ class Batcher:
         self._waiting: FairQueue[_Call] = FairQueue()
         self._arrivals: Dict[_Call, None] = {}  # who waits, the longest first
         self._batches: Dict[asyncio.Task[None], List[_Call]] = {}
+        self._alone = False  # whether a lone call runs, as the batch that it is
         self._leader: Optional[asyncio.Task[None]] = None
         self._timer: Optional[asyncio.TimerHandle] = None
         self.max_size = 1
@@ -71,6 +72,8 @@ class Batcher:
         """One call, in a batch. Raises Refusal QUEUE_FULL or QUEUE_TIMEOUT, or what the model raised for it."""
         if len(self._waiting) >= self._slots.queue_size + self.max_size:
             raise Refusal("QUEUE_FULL", f"{len(self._waiting)} calls wait, which is this model's limit", retry_after=1)
+        if not (self._running or self._waiting or self._leader) and self._slots.try_acquire():
+            return await self._lone(inputs)
         loop = asyncio.get_running_loop()
         call = _Call(inputs, client, loop.time(), loop.create_future())
         self._waiting.push(client, call)
@@ -87,12 +90,30 @@ class Batcher:
             if self._arrivals.pop(call, call) is None:
                 self._waiting.remove(client, call)
 
+    @property
+    def _running(self) -> bool:
+        return self._alone or bool(self._batches)
+
+    async def _lone(self, inputs: Any) -> Share:
+        """A batch of one in its own request's task: there a call must cost no more than without batching."""
+        self._alone = True
+        lease = self._begin()
+        try:
+            (value,) = await self._run(lease, [inputs])
+        finally:
+            self._alone = False
+            lease.drop()
+            self._advance()
+        if isinstance(value, BaseException):
+            raise value
+        return Share(value, 1, 1, 0.0)
+
     def _advance(self) -> None:
         """Let a batch begin where one may."""
         if not self._waiting or self._leader is not None:
             return
         loop = asyncio.get_running_loop()
-        due = next(iter(self._arrivals)).arrived + self.max_wait if self._batches else 0.0
+        due = next(iter(self._arrivals)).arrived + self.max_wait if self._running else 0.0
         if len(self._waiting) >= self.max_size or due <= loop.time():
             self._leader = loop.create_task(self._lead())
         elif self._timer is None:

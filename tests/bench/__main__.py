@@ -12,7 +12,7 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from tests.bench import gateway, reload, startup, watching
+from tests.bench import gateway, predict, reload, startup, watching
 from tests.bench.project import ROOT
 
 PARTS = {
@@ -20,6 +20,7 @@ PARTS = {
     "watching": ("A save in a large directory", watching),
     "startup": ("Starting and stopping", startup),
     "gateway": ("The gateway beside other proxies", gateway),
+    "predict": ("Predictions end to end, beside other servers", predict),
 }
 
 HEAD = """# Benchmarks

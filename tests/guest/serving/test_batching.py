@@ -55,6 +55,13 @@ def test_a_lone_call_does_not_wait_for_company(serve):
     assert float(answer.headers["X-Sandbox-Queue-Seconds"]) < 10
 
 
+def test_a_lone_call_that_fails_is_in_nobodys_way(serve):
+    worker = serve(MODEL, serving=BATCHING)
+    assert worker.call("POST", "/predict", {"bad": True}).status == 500
+    assert worker.call("POST", "/predict", {"raised": True}).status == 500
+    assert place(worker.call("POST", "/predict", {"x": 1})) == (1, 1)
+
+
 def test_a_full_batch_begins_although_another_runs(serve):
     worker = serve(MODEL, serving=BATCHING)
     first = begin(worker, held=True)
