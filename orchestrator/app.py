@@ -32,6 +32,7 @@ from orchestrator.control.verbs import Verbs
 from orchestrator.control.watcher import Watcher
 from orchestrator.control.world import World
 from orchestrator.errors import EXIT_FAILURE, SandboxError
+from orchestrator.plan.overlay import Overlay
 from orchestrator.plan.types import Desired, RuntimeKind
 from orchestrator.ports import Runtime
 from orchestrator.runtimes.docker import DockerRuntime
@@ -94,7 +95,7 @@ class Control:
         self._on_signals(reconciler)
         try:
             chosen = {**self.orders, **self.decisions}
-            await reconciler.start(chosen.get("profiles") or (), chosen.get("models") or ())
+            await reconciler.start(chosen.get("profiles") or (), chosen.get("models") or (), Overlay.of(chosen))
             await feed.start()
             handover.start()
             await server.start(self.place.control_socket)
@@ -143,6 +144,7 @@ class Control:
 
     def _apply(self, desired: Desired, feed: GatewayFeed, reconciler: Reconciler, world: World) -> None:
         decided = {"auto": self.auto, "profiles": reconciler.profiles, "models": reconciler.selected}
+        decided |= reconciler.overlay.as_json()
         try:
             folders.write_json(os.path.join(self.place.state, folders.DECISIONS), decided)
         except OSError as error:

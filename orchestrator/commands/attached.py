@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from orchestrator import folders, supervision
-from orchestrator.client import target
+from orchestrator.client import ControlClient, target
 from orchestrator.errors import SandboxError
 from orchestrator.render import Screen
 
@@ -70,8 +70,30 @@ def follow(place: folders.Folders, path: str, query: Mapping[str, str | None]) -
         time.sleep(RETRY_INTERVAL)
 
 
-def watch(screen: Screen, place: folders.Folders, since: str, seen: Iterable[Json], width: int) -> None:
-    """Show logs and events until the sandbox ends. seen: events that were shown already; width: of a model's name."""
+def ended(place: folders.Folders, control: ControlClient, model: str) -> int:
+    """Wait until a model does not run any more; its exit code, 0 where the whole sandbox was taken down."""
+    while True:
+        try:
+            with contextlib.closing(control.stream("GET", target("/api/ended", {"model": model}))) as lines:
+                for line in lines:
+                    if line.get("type") == "ended":
+                        return int(line["code"])
+            time.sleep(RETRY_INTERVAL)
+            control = supervision.connect(place)
+        except SandboxError as error:
+            if error.reference == "not-running":
+                return 0
+            if error.reference != "control":
+                raise
+
+
+def watch(
+    screen: Screen, place: folders.Folders, since: str, seen: Iterable[Json], width: int, *, until: str | None = None
+) -> int:
+    """Show logs and events until the sandbox ends, or `until`, a model, does; that one's exit code, else 0.
+
+    seen: events that were shown already; width: of a model's name.
+    """
     shown = [identity(event) for event in seen]
     lines: queue.SimpleQueue[Json | None] = queue.SimpleQueue()
 
@@ -84,14 +106,24 @@ def watch(screen: Screen, place: folders.Folders, since: str, seen: Iterable[Jso
             lines.put({"type": "broken", "error": error})
         lines.put(None)
 
+    def wait(model: str) -> None:
+        try:
+            lines.put({"type": "ended", "code": ended(place, supervision.connect(place), model)})
+        except SandboxError as error:
+            lines.put({"type": "broken", "error": error})
+
+    if until is not None:
+        threading.Thread(target=wait, args=(until,), daemon=True, name=f"end of {until}").start()
     paths = ("/api/events", "/api/logs")
     for path in paths:
         threading.Thread(target=read, args=(path,), daemon=True, name=f"follow {path}").start()
-    ended = 0
-    while ended < len(paths):
+    over = 0
+    while over < len(paths):
         line = lines.get()
         if line is None:
-            ended += 1
+            over += 1
+        elif line.get("type") == "ended":
+            return int(line["code"])
         elif line.get("type") == "broken":
             raise line["error"]
         elif line.get("type") == "event":
@@ -103,3 +135,4 @@ def watch(screen: Screen, place: folders.Folders, since: str, seen: Iterable[Jso
         else:
             width = max(width, len(line.get("model") or ""))
             screen.log(line, width)
+    return 0

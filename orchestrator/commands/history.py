@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.client import target
+from orchestrator.commands.attached import ended
 from orchestrator.commands.inspect import FORMATS, print_json
 from orchestrator.commands.lifecycle import settle
 from orchestrator.commands.session import Session, add_command
@@ -60,17 +61,20 @@ def register(commands: Subparsers) -> None:
         commands,
         "wait",
         wait,
-        "wait until a generation of a model, or what is on disk now, is what answers",
+        "wait until models stop, or until a generation of a model answers",
         """
-        sandbox wait hello         until what is on disk answers; exit 1 and say why if it cannot
+        sandbox wait hello         until it stops; exit as it did
+        sandbox wait hello --generation latest       until what is on disk answers, or cannot
         sandbox wait hello --generation 18 --timeout 30
         """,
     )
-    wait_parser.add_argument("model", metavar="MODEL", help="the model")
+    wait_parser.add_argument("models", nargs="+", metavar="MODEL", help="the models; one with --generation")
     wait_parser.add_argument(
-        "--generation", type=_awaited, default="latest", metavar="N|latest", help="which one, or a newer (latest)"
+        "--generation", type=_awaited, metavar="N|latest", help="until this one, or a newer, answers"
     )
-    wait_parser.add_argument("--timeout", type=_positive, metavar="SECONDS", help="give up after this long (never)")
+    wait_parser.add_argument(
+        "--timeout", type=_positive, metavar="SECONDS", help="with --generation: give up after this long (never)"
+    )
 
 
 def _generation(text: str) -> int:
@@ -126,11 +130,26 @@ def rollback(args: argparse.Namespace, session: Session) -> int:
 
 
 def wait(args: argparse.Namespace, session: Session) -> int:
+    if args.generation is not None:
+        if len(args.models) != 1:
+            raise SandboxError("usage", "--generation is one model's", hint="see: sandbox wait --help")
+        return _wait_until_live(args.models[0], args, session)
+    if args.timeout is not None:
+        raise SandboxError("usage", "--timeout goes with --generation", hint="see: sandbox wait --help")
+    control = session.connect()
+    code = 0
+    for name in args.models:
+        code = ended(session.place(), control, name)
+        session.screen.line(f"{name} exited with {code}")
+    return code
+
+
+def _wait_until_live(model: str, args: argparse.Namespace, session: Session) -> int:
     end = None if args.timeout is None else time.monotonic() + args.timeout
     timeout = args.timeout
     for tries_left in reversed(range(CONTROLS)):
         given = None if timeout is None else str(timeout)
-        query = {"model": args.model, "generation": args.generation, "timeout": given}
+        query = {"model": model, "generation": args.generation, "timeout": given}
         try:
             if live := _live(session, target("/api/wait", query)):
                 mark = session.screen.mark("✔")

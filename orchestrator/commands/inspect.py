@@ -1,9 +1,11 @@
-"""ps, ls, plan, events: what is, what would change, what happened. Nothing here changes anything."""
+"""ps, ls, plan, events, port: what is, what would change, what happened. Nothing here changes anything."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import urllib.parse
+from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from orchestrator.client import error_from, target
 from orchestrator.commands import attached, moment
 from orchestrator.commands.session import Session, add_command
 from orchestrator.errors import EXIT_CHANGES, SandboxError, near
+from orchestrator.plan.lifecycle import STATES
 
 if TYPE_CHECKING:
     from orchestrator.commands.session import Subparsers
@@ -28,11 +31,27 @@ def register(commands: Subparsers) -> None:
         "list the models: state, generation, replicas, and what is wrong",
         """
         sandbox ps
+        sandbox ps --status failed --status degraded -q
         sandbox ps --format json | jq -r 'select(.state != "running") | .name'
         """,
     )
     ps_parser.add_argument("models", nargs="*", metavar="MODEL", help="only these")
+    ps_parser.add_argument("--status", action="append", default=[], choices=STATES, help="only those in this state")
+    ps_parser.add_argument(
+        "--filter", type=_filter, action="append", default=[], metavar="status=STATE", help="as --status"
+    )
     _format(ps_parser)
+    port_parser = add_command(
+        commands,
+        "port",
+        port,
+        "print the address at which the gateway, and so every model, is reached",
+        """
+        sandbox port
+        curl "http://$(sandbox port)/ready"
+        """,
+    )
+    port_parser.add_argument("model", nargs="?", metavar="MODEL", help="fail where it is no model that runs here")
     ls_parser = add_command(
         commands,
         "ls",
@@ -65,7 +84,7 @@ def register(commands: Subparsers) -> None:
         "show what happened: builds, loads, reloads, failures",
         """
         sandbox events
-        sandbox events -f --format json hello
+        sandbox events -f --json hello
         sandbox events --since 10m
         """,
     )
@@ -77,6 +96,15 @@ def register(commands: Subparsers) -> None:
     events_parser.add_argument(
         "--format", choices=("text", "json"), default="text", help="json: an object per line (text)"
     )
+    events_parser.add_argument("--json", dest="format", action="store_const", const="json", help="as --format json")
+
+
+def _filter(text: str) -> str:
+    """The one filter there is, as Compose writes it: `status=running`."""
+    key, _, value = text.partition("=")
+    if key != "status" or value not in STATES:
+        raise argparse.ArgumentTypeError(f"{text!r} is not status= with one of {', '.join(STATES)}")
+    return value
 
 
 def _format(parser: argparse.ArgumentParser) -> None:
@@ -87,6 +115,8 @@ def _format(parser: argparse.ArgumentParser) -> None:
 def ps(args: argparse.Namespace, session: Session) -> int:
     found = session.connect().get("/api/models")
     rows = _select(found["models"], args.models)
+    if wanted := {*args.status, *args.filter}:
+        rows = [row for row in rows if row["state"] in wanted]
     if args.quiet:
         for row in rows:
             session.screen.line(row["name"])
@@ -95,6 +125,13 @@ def ps(args: argparse.Namespace, session: Session) -> int:
         _warn(session, found["sandbox"])
     else:
         print_json(session, args.format, [render.row_json(row) for row in rows])
+    return 0
+
+
+def port(args: argparse.Namespace, session: Session) -> int:
+    found = session.connect().get("/api/models")
+    _select(found["models"], [args.model] if args.model else [])
+    session.screen.line(urllib.parse.urlsplit(found["sandbox"]["url"]).netloc)
     return 0
 
 
@@ -162,8 +199,15 @@ def url(host: str, port: int) -> str:
 
 
 def plan(args: argparse.Namespace, session: Session) -> int:
-    actions = _planned(session)
-    if args.format == "json":
+    actions = show_plan(session, args.format)
+    changes = any(action["verb"] != "none" for action in actions)  # "none": an edit of which nothing will come
+    return EXIT_CHANGES if changes and args.exit_code else 0
+
+
+def show_plan(session: Session, form: str, models: Sequence[str] = ()) -> list[Json]:
+    """What `up` of these models (none named: all) would do; as it is shown."""
+    actions = [each for each in _planned(session, models) if not models or each.get("model") in {None, *models}]
+    if form == "json":
         for action in actions:
             session.screen.json(action)
     elif not actions:
@@ -172,14 +216,13 @@ def plan(args: argparse.Namespace, session: Session) -> int:
         width = max(len(str(action.get("model") or "sandbox")) for action in actions)
         for action in actions:
             session.screen.action(action, width)
-    changes = any(action["verb"] != "none" for action in actions)  # "none": an edit of which nothing will come
-    return EXIT_CHANGES if changes and args.exit_code else 0
+    return actions
 
 
-def _planned(session: Session) -> list[Json]:
+def _planned(session: Session, models: Sequence[str]) -> list[Json]:
     from orchestrator.commands.spec import read
 
-    wanted = read(session)
+    wanted = read(session, models)
     try:
         actions: list[Json] = session.connect().get("/api/plan")["actions"]
     except SandboxError as error:

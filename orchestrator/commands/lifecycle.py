@@ -9,10 +9,10 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import folders, supervision
-from orchestrator.client import ControlClient, not_running
+from orchestrator.client import ControlClient, keeper_lives, not_running
 from orchestrator.commands import attached, moment
 from orchestrator.commands.session import Session, add_command
-from orchestrator.errors import EXIT_FAILURE, EXIT_INTERRUPTED, SandboxError
+from orchestrator.errors import EXIT_FAILURE, EXIT_INTERRUPTED, SandboxError, near
 
 if TYPE_CHECKING:
     from orchestrator.commands.session import Subparsers
@@ -32,12 +32,33 @@ def register(commands: Subparsers) -> None:
         sandbox up                 start all, then show logs and reloads; Ctrl-C stops
         sandbox up -d              start all in the background; exit 1 if one failed
         sandbox up -d hello        only hello, and what it depends on
+        sandbox up --dry-run       only say what it would do
+        sandbox up -d --scale hello=3
         """,
     )
     up_parser.add_argument("models", nargs="*", metavar="MODEL", help="only these, and what they depend on")
     up_parser.add_argument("-d", "--detach", action="store_true", help="leave it in the background")
     up_parser.add_argument("--wait", action="store_true", help="as --detach, which waits until each is ready or failed")
+    up_parser.add_argument(
+        "--wait-timeout", type=seconds, metavar="SECONDS", help="with --detach or --wait: what is not ready then failed"
+    )
     up_parser.add_argument("--remove-orphans", action="store_true", help="stop models that sandbox.yaml no longer has")
+    up_parser.add_argument(
+        "--force-recreate", action="store_true", help="give models that run new replicas, as restart does"
+    )
+    up_parser.add_argument(
+        "--scale",
+        type=_scale,
+        action="append",
+        default=[],
+        metavar="MODEL=N",
+        help="that many replicas, whatever sandbox.yaml says, until the next up; may be repeated",
+    )
+    up_parser.add_argument("--no-watch", action="store_true", help="act on no edit until the next up, or a reload")
+    up_parser.add_argument(
+        "--exit-code-from", metavar="MODEL", help="once this model ends, stop everything and exit as it did"
+    )
+    up_parser.add_argument("--dry-run", action="store_true", help="do nothing and show the plan")
     down_parser = add_command(
         commands,
         "down",
@@ -47,11 +68,13 @@ def register(commands: Subparsers) -> None:
         sandbox down
         sandbox down -v            the history in .sandbox goes too
         sandbox down -t 0          without waiting for requests in flight
+        sandbox down --rmi local   the images that were built for it go too
         """,
     )
     down_parser.add_argument(
         "-v", "--volumes", action="store_true", help="remove .sandbox too: generations, logs, history"
     )
+    down_parser.add_argument("--rmi", choices=("local",), help="remove the images built for this sandbox, too")
     down_parser.add_argument(
         "-t",
         "--timeout",
@@ -80,12 +103,39 @@ def seconds(text: str) -> float:
     return value
 
 
+def _scale(text: str) -> tuple[str, int]:
+    """`hello=3`."""
+    name, _, count = text.partition("=")
+    if not name or not count.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not MODEL=N")
+    return name, int(count)
+
+
+def _check(args: argparse.Namespace, models: Sequence[str], *, detached: bool) -> None:
+    """What the flags of `up` mean together. Raises SandboxError("usage" | "unknown-model")."""
+    if args.exit_code_from is not None and detached:
+        raise SandboxError("usage", "--exit-code-from waits for its model, so it cannot be detached")
+    if args.wait_timeout is not None and not detached:
+        raise SandboxError("usage", "--wait-timeout goes with --detach or --wait", hint="see: sandbox up --help")
+    for name in [*(name for name, _ in args.scale), *([args.exit_code_from] if args.exit_code_from else ())]:
+        if name not in models:
+            hint = near(name, models) or f"there are: {', '.join(models) or 'none'}"
+            raise SandboxError("unknown-model", f"no model {name} is to run", hint=hint)
+
+
 def up(args: argparse.Namespace, session: Session) -> int:
     # The spec is read here first, so that a wrong one starts nothing; control reads it again and watches it.
     from orchestrator.commands.spec import read
     from orchestrator.scaffold import write_schema
 
     spec = read(session, args.models)
+    detached = args.detach or args.wait
+    _check(args, spec.models, detached=detached)
+    if args.dry_run:
+        from orchestrator.commands.inspect import show_plan
+
+        show_plan(session, "text", args.models)
+        return 0
     place = session.place()
     write_schema(session.spec_file())
     orders = {
@@ -100,8 +150,15 @@ def up(args: argparse.Namespace, session: Session) -> int:
         "models": args.models,
     }
     names = args.models or spec.models
-    detached = args.detach or args.wait
-    request = {"models": args.models, "profiles": orders["profiles"], "remove_orphans": args.remove_orphans}
+    request = {
+        "models": args.models,
+        "profiles": orders["profiles"],
+        "remove_orphans": args.remove_orphans,
+        "force_recreate": args.force_recreate,
+        "scale": dict(args.scale),
+        "watched": not args.no_watch,
+        "wait_timeout": args.wait_timeout,
+    }
     with attached.interruptible(not detached):
         try:
             began = moment.now()
@@ -109,7 +166,10 @@ def up(args: argparse.Namespace, session: Session) -> int:
             _say_where(session, control, settled["models"])
             if detached:
                 return verdict(session, settled, spec.models)
-            attached.watch(session.screen, place, began, settled["seen"], max(map(len, names), default=0))
+            width = max(map(len, names), default=0)
+            code = attached.watch(session.screen, place, began, settled["seen"], width, until=args.exit_code_from)
+            if args.exit_code_from is not None and keeper_lives(place):
+                _down(session, place, supervision.connect(place), None, volumes=False)
         except KeyboardInterrupt:
             if detached:
                 message = "interrupted, while the sandbox goes on starting in the background"
@@ -117,7 +177,7 @@ def up(args: argparse.Namespace, session: Session) -> int:
                 raise SandboxError("interrupted", message, hint=hint) from None
             return _interrupted(session, place)
     session.screen.line("the sandbox has ended")
-    return 0
+    return code
 
 
 def _bring_up(
@@ -159,7 +219,7 @@ def verdict(session: Session, settled: Json, names: Sequence[str]) -> int:
     if not failed:
         return 0
     rows = {row["name"]: row for row in settled["models"]}
-    lines = "\n".join(f"{name}: {rows[name].get('reason') or 'no reason known'}" for name in failed)
+    lines = "\n".join(f"{name}: {rows[name].get('reason') or rows[name]['state']}" for name in failed)
     references = {(rows[name].get("error") or {}).get("reference") for name in failed}
     # One reference for all that failed; where they failed for different reasons, the general one.
     reference = references.pop() if len(references) == 1 else None
@@ -189,7 +249,7 @@ def down(args: argparse.Namespace, session: Session) -> int:
         if error.reference != "not-running":
             raise
         return _nothing_runs(args, session, place)
-    return _down(session, place, control, args.timeout, volumes=args.volumes)
+    return _down(session, place, control, args.timeout, volumes=args.volumes, images=args.rmi is not None)
 
 
 def _nothing_runs(args: argparse.Namespace, session: Session, place: folders.Folders) -> int:
@@ -197,15 +257,43 @@ def _nothing_runs(args: argparse.Namespace, session: Session, place: folders.Fol
     if args.volumes and os.path.isdir(place.project):
         folders.remove_tree(place.project)
         session.screen.line(f"removed {os.path.relpath(place.project)}")
+    if args.rmi is not None:
+        _remove_images(place)
     session.screen.note(not_running(place).message)
     return 0
 
 
+def _remove_images(place: folders.Folders) -> None:
+    """What control would have removed. Raises RuntimeFailure where an engine is there and refuses."""
+    import asyncio
+
+    from orchestrator.runtimes.docker import DockerRuntime
+
+    async def remove() -> None:
+        runtime = DockerRuntime(place.sandbox_id, place.directory, place.state, folders.cache_home())
+        try:
+            await runtime.remove_images()
+        finally:
+            await runtime.close()
+
+    try:
+        asyncio.run(remove())
+    except SandboxError as error:
+        if error.reference != "no-engine":  # then there are no images either
+            raise
+
+
 def _down(
-    session: Session, place: folders.Folders, control: ControlClient, timeout: float | None, *, volumes: bool
+    session: Session,
+    place: folders.Folders,
+    control: ControlClient,
+    timeout: float | None,
+    *,
+    volumes: bool,
+    images: bool = False,
 ) -> int:
     width = max((len(row["name"]) for row in control.get("/api/models")["models"]), default=0)
-    for event in _down_events(control, timeout, volumes=volumes):
+    for event in _down_events(control, timeout, volumes=volumes, images=images):
         session.screen.event(event, width)
     if not supervision.ended(place, CLEANUP_DEADLINE):
         raise SandboxError("control", "the sandbox did not end", hint="see: sandbox doctor")
@@ -215,8 +303,10 @@ def _down(
     return 0
 
 
-def _down_events(control: ControlClient, timeout: float | None, *, volumes: bool) -> Generator[Json, None, None]:
-    body = {"timeout": timeout, "volumes": volumes, "images": False}
+def _down_events(
+    control: ControlClient, timeout: float | None, *, volumes: bool, images: bool = False
+) -> Generator[Json, None, None]:
+    body = {"timeout": timeout, "volumes": volumes, "images": images}
     with closing(control.stream("POST", "/api/down", body)) as lines:
         for line in lines:
             if line.get("type") == "done":

@@ -75,6 +75,11 @@ def seconds(text: str) -> float:
         raise SandboxError("usage", f"{text!r} are no seconds", hint="as in 10 or 0.5") from error
 
 
+def duration(asked: Json, key: str) -> float | None:
+    """Return the seconds under `key`, None where there are none."""
+    return None if asked.get(key) is None else seconds(str(asked[key]))
+
+
 def query_names(request: web.Request) -> tuple[str, ...]:
     """Return the models that the query names: `?models=a,b`."""
     return tuple(each for each in request.query.get("models", "").split(",") if each)

@@ -38,6 +38,8 @@ async def preview(reconciler: Reconciler) -> list[Json]:
 
 
 async def _model(name: str, model: Model, before: ModelDesired | None, wish: ModelDesired) -> list[Json]:
+    if model.state.stopped and wish.replicas:
+        return [_edit(name, Forecast("replace", "start", "stopped by hand"))]
     try:
         changed = await model.source.edited()
     except SandboxError as error:

@@ -23,6 +23,7 @@ from orchestrator.control.watcher import Batch, Watcher
 from orchestrator.control.world import World
 from orchestrator.errors import SandboxError
 from orchestrator.plan.changes import classify
+from orchestrator.plan.overlay import Overlay
 from orchestrator.plan.types import Desired, ModelDesired
 from orchestrator.ports import ReplicaRecord, Runtime
 
@@ -49,19 +50,20 @@ class Reconciler:
         self.spec_problem: SandboxError | None = None
         self.profiles: tuple[str, ...] = ()
         self.selected: tuple[str, ...] = ()
+        self.overlay = Overlay()
         self._tasks: list[asyncio.Task[None]] = []
         self._applying = asyncio.Lock()
         self._moved = asyncio.Event()  # a fresh one after each change of any model
         self.on_desired: Callable[[Desired], None] = lambda _: None
 
-    async def start(self, profiles: Sequence[str], selected: Sequence[str]) -> None:
+    async def start(self, profiles: Sequence[str], selected: Sequence[str], overlay: Overlay | None = None) -> None:
         """Take over what runs, then work until `close`."""
-        self.profiles, self.selected = tuple(profiles), tuple(selected)
+        self.profiles, self.selected, self.overlay = tuple(profiles), tuple(selected), overlay or Overlay()
         records = await self._records()
         for runtime in self._world.runtimes.values():
             self._tasks.append(asyncio.create_task(self._exits(runtime), name=f"exits of {runtime.kind}"))
         try:
-            desired = await asyncio.to_thread(self._read, self.profiles, self.selected)
+            desired = await self.read_anew()
         except SandboxError as error:
             # A control that comes back to a file that is wrong meanwhile: what runs serves on as it is.
             self._refuse(error)
@@ -113,6 +115,7 @@ class Reconciler:
         self,
         profiles: Sequence[str] | None = None,
         selected: Sequence[str] | None = None,
+        overlay: Overlay | None = None,
         seen_at: float | None = None,
     ) -> None:
         """Read the files again and apply them. Raises SandboxError, and changes nothing, where they are invalid.
@@ -127,11 +130,12 @@ class Reconciler:
             self._refuse(error)
             raise
         self.profiles, self.selected = new_profiles, new_selected
-        await self._apply(desired, {}, seen_at)
+        self.overlay = self.overlay if overlay is None else overlay
+        await self._apply(self.overlay.over(desired), {}, seen_at)
 
     async def read_anew(self) -> Desired:
         """What the files say now, whatever was acted on. Raises SandboxError where they are invalid."""
-        return await asyncio.to_thread(self._read, self.profiles, self.selected)
+        return self.overlay.over(await asyncio.to_thread(self._read, self.profiles, self.selected))
 
     def _refuse(self, error: SandboxError) -> None:
         if str(error) != str(self.spec_problem or ""):
@@ -158,7 +162,10 @@ class Reconciler:
                 else:
                     told = before is not None and before.models.get(name) == wish
                     model.mount(folders[name], seen_at or time.monotonic(), told=told)
-                    self._update(model, before.models.get(name) if before is not None else None, wish, seen_at)
+                    known = before.models.get(name) if before is not None else None
+                    self._update(model, known, wish, seen_at)
+                    if known is not None and known.reload.mode == "off" != wish.reload.mode:
+                        adopting.append(model.source.look(None))  # what was saved meanwhile counts from now on
             adopting += [self._adopt_orphan(name, records[name]) for name in records if name not in self.models]
             await asyncio.gather(*adopting)
             for name in self.orphans():
@@ -274,6 +281,8 @@ class Reconciler:
 
     async def _seen(self, batch: Batch) -> None:
         if batch.model is None:
+            if not self.overlay.watched:
+                return
             await self.reread(seen_at=batch.seen_at)
             return
         model = self.models.get(batch.model)

@@ -172,6 +172,7 @@ class Reports:
         """A worker that served has ended by itself: told, counted, and respawned as `restart` says."""
         state, number = self._state, worker.generation.number
         state.restarts += 1
+        state.exit_code = exit_code(cause)
         restart = state.desired.restart if state.desired is not None else "no"
         comes_back = restart in {"always", "unless-stopped"} or (restart == "on-failure" and cause != "exit 0")
         if not comes_back:
@@ -274,6 +275,14 @@ class Reports:
             if replica is not None and worker is not None:
                 found.append((replica, worker))
         return found
+
+
+def exit_code(cause: str) -> int:
+    """How a shell writes the end of a process."""
+    kind, _, number = cause.partition(" ")
+    if kind in {"exit", "signal"} and number.isdecimal():
+        return int(number) + (128 if kind == "signal" else 0)
+    return 137 if cause == "out of memory" else 1
 
 
 def _upstream(replica: Replica, worker: Worker) -> Upstream:

@@ -23,6 +23,7 @@ from orchestrator.control.traffic import GatewayFeed
 from orchestrator.control.verbs import Verbs
 from orchestrator.control.world import World
 from orchestrator.errors import SandboxError
+from orchestrator.plan.overlay import Overlay
 
 
 class Server:
@@ -65,6 +66,7 @@ class Server:
                 web.post("/api/generations/pin", self._pin),
                 web.post("/api/rollback", self._rollback),
                 web.get("/api/wait", self._wait),
+                web.get("/api/ended", self._ended),
                 web.get("/api/events", self._events),
                 web.get("/api/logs", self._logs),
                 web.get("/metrics", self._metrics),
@@ -119,18 +121,29 @@ class Server:
             await reconciler.reread(
                 profiles=tuple(dict.fromkeys([*reconciler.profiles, *profiles])),
                 selected=() if everything else tuple(dict.fromkeys([*reconciler.selected, *selected])),
+                overlay=reconciler.overlay.told(Overlay.of(asked), selected),
             )
             past = [] if self._told_start else self._world.journal.recent()
             self._told_start = True
             if asked.get("remove_orphans"):
                 await reconciler.remove_orphans()
+            there = {name for name, model in reconciler.models.items() if model.state.replicas}
             await self._verbs.bring_back(selected)
             wanted = list(reconciler.desired.models) if reconciler.desired is not None else []
-            work = asyncio.create_task(self._settled(wanted))
+            again = [name for name in selected or wanted if name in there] if asked.get("force_recreate") else []
+            work = asyncio.create_task(self._settled(wanted, again, exchange.duration(asked, "wait_timeout")))
             return await self._follow(request, events, work, past)
 
-    async def _settled(self, names: Sequence[str]) -> Json:
-        failed = await self._reconciler.settled(names)
+    async def _settled(self, names: Sequence[str], again: Sequence[str], seconds: float | None) -> Json:
+        """again: those whose replicas are made anew first."""
+        failed: list[str] = []
+        try:
+            async with asyncio.timeout(seconds):
+                failed += await self._verbs.renew(again) if again else []
+                failed += await self._reconciler.settled(names)
+        except TimeoutError:
+            failed += [name for name in names if not self._reconciler.models[name].state.answers]
+        failed = list(dict.fromkeys(failed))
         return {"type": "settled", "failed": failed, "models": self._rows()}
 
     async def _reload(self, request: web.Request) -> web.StreamResponse:
@@ -151,8 +164,8 @@ class Server:
 
     async def _verb(self, request: web.Request) -> web.StreamResponse:
         asked = await exchange.body(request)
-        drain = exchange.seconds(str(asked["timeout"])) if asked.get("timeout") is not None else None
-        work = self._done(request.match_info["verb"], exchange.names(asked, "models"), drain)
+        names, drain = exchange.names(asked, "models"), exchange.duration(asked, "timeout")
+        work = self._done(request.match_info["verb"], names, drain)
         with self._world.journal.listen() as events:
             return await self._follow(request, events, asyncio.create_task(work))
 
@@ -217,6 +230,20 @@ class Server:
             await exchange.write(response, await self._history.wait(name, number, seconds))
         except SandboxError as error:
             await exchange.write(response, {"error": exchange.error_json(error)})
+        return response
+
+    async def _ended(self, request: web.Request) -> web.StreamResponse:
+        name = request.query.get("model", "")
+        self._verbs.known(name)
+        response = await exchange.json_lines(request)
+        ended, ending = asyncio.create_task(self._verbs.ended(name)), asyncio.create_task(self._ending.wait())
+        try:
+            await asyncio.wait([ended, ending], return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                await exchange.write(response, {"type": "ended", "model": name, "code": ended.result()})
+        finally:
+            ended.cancel()
+            ending.cancel()
         return response
 
     # Streams

@@ -39,8 +39,9 @@ class ModelState:
     that not all that runs has confirmed yet. built_in: seconds by lock hash, until a reload tells of them. failures:
     how often a key of retry_at failed in a row, and when last.
     peak: what the last generation that loaded took; tight: why the generation `measured_for` does not fit beside what
-    serves; empty_since: monotonic, when the route was last emptied for want of memory. renewals: how often its replicas
-    were asked to be made anew; patience: seconds that replicas may drain which somebody ends by hand, None: as usual.
+    serves; empty_since: monotonic, when the route was last emptied for want of memory. exit_code: of the last worker
+    that ended by itself. renewals: how often its replicas were asked to be made anew; patience: seconds that replicas
+    may drain which somebody ends by hand, None: as usual.
     """
 
     name: str
@@ -68,6 +69,7 @@ class ModelState:
     measured_for: int = 0
     empty_since: float | None = None
     restarts: int = 0
+    exit_code: int | None = None
     blocked: tuple[str, ...] = ()
     stopped: bool = False  # somebody stopped it: whatever the files say, it has no replica
     renewals: int = 0

@@ -53,6 +53,25 @@ class Verbs:
         await asyncio.gather(*(model.until(_renewed) for model in models))
         return [name for name, model in zip(chosen, models, strict=True) if not _answers_anew(model.state)]
 
+    def known(self, name: str) -> None:
+        """Raise SandboxError("unknown-model") for a name that is none."""
+        self._running([name])
+
+    async def ended(self, name: str) -> int:
+        """Wait until a model does not run and will not; the exit code of what ran last. Raises "unknown-model"."""
+        [model] = self._running([name])
+        await model.until(lambda state: state.status.state in {"stopped", "failed"})
+        state = model.state
+        if state.stopped or state.exit_code is None:
+            return 0 if state.status.state == "stopped" else 1
+        return state.exit_code
+
+    async def renew(self, names: Sequence[str]) -> list[str]:
+        """`restart` of those that have replicas and are not stopped; the others need no new ones. For `up`."""
+        models = self._reconciler.models
+        there = [name for name in self._wanted(names) if models[name].state.replicas and not models[name].state.stopped]
+        return await self.restart(there) if there else []
+
     def _wanted(self, names: Sequence[str]) -> list[str]:
         """Models of the file. Raises SandboxError("unknown-model")."""
         desired = self._reconciler.desired

@@ -45,7 +45,7 @@ def project(sandbox: Sandbox) -> Sandbox:
     sandbox.up()
     assert live(sandbox, "first") == 1
     sandbox.save("one/main.py", says("second"))
-    sandbox.cli("wait", "one")
+    sandbox.cli("wait", "one", "--generation", "latest")
     assert live(sandbox, "second") == 2
     return sandbox
 
@@ -70,14 +70,14 @@ def test_a_rollback_serves_the_old_content_through_a_crash_until_a_save_or_a_dow
     assert live(project, "first") == 3
 
     project.save("one/main.py", says("third"))
-    project.cli("wait", "one")
+    project.cli("wait", "one", "--generation", "latest")
     assert live(project, "third") == 4
 
     project.cli("rollback", "one", "2")
     assert live(project, "second") == 5
     project.down()
     project.up()
-    project.cli("wait", "one")
+    project.cli("wait", "one", "--generation", "latest")
     assert live(project, "third") == 6
 
 
@@ -96,7 +96,7 @@ def test_a_pinned_generation_outlives_those_after_it(project: Sandbox) -> None:
 
 def test_wait_says_why_what_is_on_disk_cannot_answer(project: Sandbox) -> None:
     project.save("one/main.py", "def predict(:\n")
-    done = project.cli("wait", "one", code=EXIT_FAILURE)
+    done = project.cli("wait", "one", "--generation", "latest", code=EXIT_FAILURE)
     assert "what is on disk does not answer: SyntaxError main.py:1" in done.stderr
     assert "(model-failed)" in done.stderr
     assert project.cli("wait", "one", "--generation", "2").stdout.startswith("one ✔ g2 answers (")
@@ -105,5 +105,7 @@ def test_wait_says_why_what_is_on_disk_cannot_answer(project: Sandbox) -> None:
 
     project.cli("rollback", "one", "2")
     assert live(project, "second") == 4
-    assert "rolled back to g2's content" in project.cli("wait", "one", code=EXIT_FAILURE).stderr
+    assert (
+        "rolled back to g2's content" in project.cli("wait", "one", "--generation", "latest", code=EXIT_FAILURE).stderr
+    )
     assert "(not-live)" in project.cli("wait", "one", "--generation", "9", "--timeout", "0.1", code=1).stderr

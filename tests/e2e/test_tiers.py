@@ -170,4 +170,4 @@ def test_every_proof_of_what_is_live_names_the_same_generation_and_content(share
     assert set(said) == {(2, row["content"])}
     labels = f'model="proof",python="{row["python"]}",runtime="{shared.runtime}"'
     assert f'sandbox_model_info{{generation="2",{labels}}} 1.0' in str(shared.request("GET", "/metrics").body)
-    assert "g2 answers" in shared.cli("wait", "proof").stdout
+    assert "g2 answers" in shared.cli("wait", "proof", "--generation", "latest").stdout

@@ -67,3 +67,40 @@ def test_a_kill_waits_for_nobody_and_up_starts_again(sandbox: Sandbox) -> None:
     sandbox.up()
 
     assert sandbox.row("slow")["state"] == "running"
+
+
+EXITS = "import os\n\n\ndef predict() -> None:\n    os._exit(7)\n"
+
+
+def test_up_scales_renews_and_foretells(sandbox: Sandbox) -> None:
+    sandbox.model("one", SOURCE.format("one"))
+    sandbox.spec({"one": None})
+    assert sandbox.cli("up", "--dry-run").stdout == "one start  (no sandbox runs here)\n"
+    assert not sandbox.state.exists()
+    sandbox.up("--scale", "one=2", "--no-watch")
+    sandbox.until(lambda: sandbox.row("one")["replicas"] == {"ready": 2, "desired": 2})
+    before = set(sandbox.row("one")["pids"]["agent"])
+    sandbox.save("one/main.py", SOURCE.format("edited"))
+    assert "reload.mode is off" in sandbox.cli("up", "--dry-run").stdout
+    assert sandbox.call("one").prediction == "one"
+
+    sandbox.up("--force-recreate")
+
+    sandbox.until(lambda: sandbox.row("one")["replicas"] == {"ready": 1, "desired": 1})
+    sandbox.until(lambda: sandbox.call("one").prediction == "edited")
+    if sandbox.runtime == "process":
+        assert not before & set(sandbox.row("one")["pids"]["agent"])
+
+
+def test_who_waits_for_a_model_exits_as_it_did(sandbox: Sandbox) -> None:
+    sandbox.model("one", EXITS)
+    sandbox.spec({"one": {"restart": "no"}})
+    sandbox.up()
+    codes: list[int] = []
+    waiting = threading.Thread(target=lambda: codes.append(sandbox.cli("wait", "one", code=None).returncode))
+    waiting.start()
+    assert sandbox.call("one").status in {502, 503}
+    waiting.join()
+    assert codes == [7]
+    assert sandbox.cli("port").stdout == f"localhost:{sandbox.port}\n"
+    assert sandbox.cli("ps", "-q", "--status", "failed").stdout == "one\n"

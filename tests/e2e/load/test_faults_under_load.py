@@ -215,7 +215,7 @@ def test_edits_of_one_size_and_one_time_end_in_the_last_one(shared: Sandbox, loa
         version = next(_VERSIONS)
         shared.save(editor.MAIN, model.source(version), rename=version % 2 == 0)
         os.utime(shared.project / editor.MAIN, (1_700_000_000, 1_700_000_000))
-    shared.cli("wait", model.NAME)
+    shared.cli("wait", model.NAME, "--generation", "latest")
 
     shared.until(lambda: load.samples[-1].version == version)
     assert shared.state_of(model.NAME, "running")["generation"] == load.samples[-1].generation

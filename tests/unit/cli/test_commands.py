@@ -91,6 +91,9 @@ def test_an_error_of_control_keeps_its_reference_hint_and_place(control, sandbox
     assert err == "error: store.db: store.db is no database\n  hint: remove it\n  (store)\n"
 
 
+UP = {"remove_orphans": False, "force_recreate": False, "scale": {}, "watched": True, "wait_timeout": None}
+
+
 def test_up_shows_each_step_and_says_where_it_answers(control, sandbox):
     control.answers["POST", "/api/up"] = [
         event("progress", "installing numpy"),
@@ -101,7 +104,7 @@ def test_up_shows_each_step_and_says_where_it_answers(control, sandbox):
     assert (code, err) == (0, "")
     assert out == "hello • installing numpy\nhello ✔ ready g1 in 0.4 s\n\nhttp://127.0.0.1:8080\n\n"
     _, _, _, body = next(call for call in control.calls if call[1] == "/api/up")
-    assert body == {"models": [], "profiles": [], "remove_orphans": False}
+    assert body == {**UP, "models": [], "profiles": []}
 
 
 def test_up_names_what_already_ran(control, sandbox):
@@ -125,7 +128,7 @@ def test_up_passes_models_profiles_and_orphans_on(control, sandbox):
     control.answers["POST", "/api/up"] = [{"type": "settled", "failed": [], "models": []}]
     assert sandbox("--profile", "big", "up", "-d", "--remove-orphans", "digits")[0] == 0
     _, _, _, body = next(call for call in control.calls if call[1] == "/api/up")
-    assert body == {"models": ["digits"], "profiles": ["big"], "remove_orphans": True}
+    assert body == {**UP, "models": ["digits"], "profiles": ["big"], "remove_orphans": True}
 
 
 def test_up_attached_goes_on_with_logs_and_events_until_a_down(control, sandbox):

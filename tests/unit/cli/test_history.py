@@ -100,7 +100,7 @@ def test_a_rollback_that_is_rejected_exits_with_1(control, sandbox):
 @pytest.mark.parametrize(
     ("words", "asked"),
     [
-        ([], {"generation": "latest"}),
+        (["--generation", "latest"], {"generation": "latest"}),
         (["--generation", "18"], {"generation": "18"}),
         (["--generation", "g18", "--timeout", "2"], {"generation": "18", "timeout": "2.0"}),
     ],
@@ -115,14 +115,14 @@ def test_wait_says_what_answers(words, asked, control, sandbox):
 def test_wait_exits_with_1_whatever_the_reason(reference, control, sandbox):
     message = "hello: what is on disk does not answer: SyntaxError main.py:3 invalid syntax"
     control.answers["GET", "/api/wait"] = [{"error": {"reference": reference, "message": message, "hint": "mend it"}}]
-    code, out, err = sandbox("wait", "hello")
+    code, out, err = sandbox("wait", "hello", "--generation", "latest")
     assert (code, out) == (1, "")
     assert err == f"error: {message}\n  hint: mend it\n  ({reference})\n"
 
 
 def test_a_control_that_ends_while_it_waits_is_an_error(control, sandbox):
     control.answers["GET", "/api/wait"] = []
-    code, _, err = sandbox("wait", "hello")
+    code, _, err = sandbox("wait", "hello", "--generation", "latest")
     assert code == 1
     assert err.endswith("  (control)\n")
 
@@ -136,6 +136,8 @@ def test_a_control_that_ends_while_it_waits_is_an_error(control, sandbox):
         ["rollback", "hello", "0"],
         ["rollback", "hello", "first"],
         ["wait", "hello", "--generation", "newest"],
+        ["wait", "hello", "other", "--generation", "3"],
+        ["wait", "hello", "--timeout", "3"],
         ["wait", "hello", "--timeout", "-1"],
     ],
 )

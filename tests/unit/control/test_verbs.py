@@ -7,8 +7,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from orchestrator.control.preview import preview
+from orchestrator.control.reports import exit_code
 from orchestrator.control.verbs import Verbs
 from orchestrator.errors import SandboxError
+from orchestrator.plan.overlay import Overlay
+from orchestrator.plan.types import Serving
 from orchestrator.ports import Route
 from tests.unit.control.conftest import GOOD, Bench
 from tests.unit.control.test_history import OTHER, Control
@@ -131,3 +135,42 @@ async def test_a_name_that_is_none_is_refused_with_its_neighbour(verbs: Verbs) -
         with pytest.raises(SandboxError, match="no model named helo") as raised:
             await verb(["helo"])
         assert (raised.value.reference, raised.value.hint) == ("unknown-model", "did you mean hello?")
+
+
+async def test_who_waits_for_the_end_is_told_how_a_model_ended(control: Control, verbs: Verbs) -> None:
+    control.want(restart="no")
+    await control.reconciler.reread()
+    ended = asyncio.create_task(verbs.ended("hello"))
+    [agent] = control.bench.runtime.agents.values()
+    agent.kill_worker()
+    async with asyncio.timeout(10):
+        assert await ended == 137
+    await verbs.stop(["hello"], None)
+    await control.model.until(lambda state: state.status.state == "stopped")
+    assert await verbs.ended("hello") == 0
+
+
+@pytest.mark.parametrize(("cause", "code"), [("exit 3", 3), ("signal 15", 143), ("out of memory", 137), ("killed", 1)])
+def test_a_cause_is_an_exit_code(cause: str, code: int) -> None:
+    assert exit_code(cause) == code
+
+
+async def test_what_up_was_told_beside_the_files_holds_until_the_next(control: Control) -> None:
+    await control.reconciler.reread(overlay=Overlay({"hello": 2}, watched=False))
+    await control.model.until(lambda state: state.routed is not None and len(state.routed.upstreams) == 2)
+    assert control.model.state.wish is not None
+    assert control.model.state.wish.reload.mode == "off"
+    control.want(serving=Serving(concurrency=3))
+    await control.reconciler.reread()
+    assert control.model.state.wish.replicas == 2
+    control.bench.write(OTHER)
+    await control.reconciler.reread(overlay=Overlay())
+    assert control.model.state.wish.replicas == 1
+    await control.live(2)  # what was saved unwatched counts from now on
+
+
+async def test_plan_says_that_a_stopped_model_would_be_started(control: Control, verbs: Verbs) -> None:
+    await verbs.stop(["hello"], None)
+    assert [(each["verb"], each["cause"]) for each in await preview(control.reconciler)] == [
+        ("replace", "stopped by hand")
+    ]
