@@ -12,18 +12,16 @@ import time
 from typing import Any, Callable, Dict, List, Optional
 
 from sandbox import blame, check, jobs, proc, sockets, wire
-from sandbox.birth import Wanted, bear
 from sandbox.check import Check
 from sandbox.child import Child
+from sandbox.delivery import Delivery, Expecting
 from sandbox.health import Probe
 from sandbox.loop import Timer
 from sandbox.peak import Peak
 from sandbox.peer import Peer
-from sandbox.prelude import Prelude
 from sandbox.replica import Replica
 from sandbox.roster import Key
 from sandbox.scout import Scout
-from sandbox.second import Outcome
 from sandbox.steps import preloads
 
 OOM_SCORES = {"active": 200, "draining": 700}
@@ -63,12 +61,11 @@ class Attempt:
         self._phase = "check"
         self._check: Optional[Check] = None
         self._scout = Scout(replica.cradle)
-        self._births = 0
+        expecting = Expecting(
+            self._phase_begins, self._phase_done, self._hear, self._worker_ended, self._born, self._not_born
+        )
+        self._delivery = Delivery(replica, order, self.socket, expecting)
         self._stacks = ""
-        # Why it was spawned although it could have been forked.
-        self._why = ""
-        self._job: Dict[str, Any] = {}
-        self._prelude: Optional[Prelude] = None
         self._error: Optional[Dict[str, Any]] = None
         self._killed = False
         self._over = False
@@ -142,8 +139,7 @@ class Attempt:
         if self._check is not None:
             self._check.kill()
         self._kill_child()
-        if self._prelude is not None:
-            self._prelude.abandon()
+        if self._delivery.abandon():
             self._end("killed")
 
     def retire(self, drain: float, grace: float) -> None:
@@ -217,75 +213,28 @@ class Attempt:
 
     def _bear(self) -> None:
         self._oom_kills = self._replica.oom_kills()
-        self._job = jobs.worker(self.order, self._replica.config, self.socket)
-        second = self._replica.cradle.nursery.second
-        if not preloads(self._tree):
-            second.drop("")
-        elif self.order["mode"] != "spawn" and not second.ready and not self._killed:
-            self._phase = "preload"
-            self._prelude = Prelude(self._replica.cradle, self.order["load_timeout"], self._preloaded)
-            self._prelude.begin(self._job)
-            return
-        self._bear_worker()
-
-    def _bear_worker(self) -> None:
-        self._began = time.monotonic()
-        if self._killed:
-            self._end("killed")
-            return
-        birth = self._births = self._births + 1
-
-        def last(cause: str) -> None:
-            if self._births == birth:
-                self._worker_ended(cause)
-
-        job, mode = {"kind": "worker", **self._job}, self.order["mode"]
-        bear(self._replica.cradle, Wanted(job, mode, self.key[0], self._hear, last, self._born, self._stillborn))
-
-    def _preloaded(self, outcome: Outcome, seconds: float) -> None:
-        self._prelude = None
-        if outcome.state in ("failed", "dead", "dropped"):
-            self._stacks, self._error = outcome.stacks, outcome.error
-            self._end(outcome.reason)
-            return
-        if outcome.state == "ready":
-            self._phase_done("preload", seconds)
-        else:
-            # What is forked from it would hang or be wrong: the worker runs preload.py itself.
-            self.order["mode"], self._why = "spawn", outcome.reason
-            if outcome.module:
-                self._replica.cradle.nursery.unfit(outcome.module, outcome.reason)
-        self._phase = "fork"
-        self._bear_worker()
+        self._delivery.begin()
 
     def _bear_again(self, stale: wire.Message) -> None:
-        """What the zygote preloaded does not fit these files.
-
-        An object of preload.py's is made anew; a module is imported by this worker in an interpreter of its own.
-        """
-        self._births += 1  # how this child ends is of no interest
+        """What the zygote preloaded does not fit these files."""
         self._stop_timers()
         self._scout.tell()
-        nursery, reason = self._replica.cradle.nursery, str(stale.get("reason"))
-        if stale.get("what") == "preload":
-            nursery.second.drop(reason)
-        else:
-            nursery.unfit(str(stale.get("module")), reason)
-            self.order["mode"], self._why = "spawn", reason
         self.child, self._phase = None, "fork"
         self.phases.pop("fork", None)
-        self._bear()
+        self._oom_kills = self._replica.oom_kills()
+        self._delivery.again(stale)
 
-    def _stillborn(self, why: str, error: Dict[str, Any]) -> None:
-        self._error = error
-        self._end(why)
+    def _not_born(self, cause: str, error: Optional[Dict[str, Any]], stacks: str) -> None:
+        self._stacks = stacks
+        self._error = error or self._error
+        self._end(cause)
 
-    def _born(self, child: Child, how: str) -> None:
+    def _born(self, child: Child, how: str, seconds: float) -> None:
         self.child = child
         if self._killed:
             self._kill_child()
             return
-        self._phase_done(how, time.monotonic() - self._began)
+        self._phase_done(how, seconds)
         self._phase = "preload" if how == "spawn" and preloads(self._tree) else "import"
         self._peak = Peak(self._replica.cradle.loop, child.pid, forked=how == "fork")
         self._load_from_now()
@@ -344,9 +293,9 @@ class Attempt:
         imports = wire.names(said.get("imports"))
         self._changed(self)
         self.say_ready(imports)
-        if self.order.get("mode") == "fork" or self._why:
+        if self.order.get("mode") == "fork" or self._delivery.why:
             spent = sum(self.phases.get(phase, 0.0) for phase in ("import", "load", "warmup"))
-            self._replica.cradle.nursery.learn(imports, self._job, spent)
+            self._replica.cradle.nursery.learn(imports, self._delivery.job, spent)
 
     def say_ready(self, imports: Optional[List[str]] = None) -> None:
         ready = {
@@ -354,7 +303,7 @@ class Attempt:
             "pid": self.pid,
             "phases": self.phases,
             "imports": imports or [],
-            "spawned": self._why,
+            "spawned": self._delivery.why,
         }
         self._report("ready", info=self.info, peak=self.peak, **ready)
 
@@ -402,6 +351,9 @@ class Attempt:
         self._ended(self)
 
     # Small things
+
+    def _phase_begins(self, phase: str) -> None:
+        self._phase = phase
 
     def _phase_done(self, phase: str, seconds: float) -> None:
         spent = round(seconds, 6)
