@@ -94,6 +94,18 @@ class Usage:
     pids: int
 
 
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process of a replica, by the numbers of the host. memory: resident bytes; user: its name or number."""
+
+    pid: int
+    parent: int
+    user: str
+    cpu_seconds: float
+    memory: int
+    command: str
+
+
 class Runtime(Protocol):
     """Runs replicas somewhere. Every verb is idempotent; every error is a SandboxError of errors.REFERENCES."""
 
@@ -134,6 +146,9 @@ class Runtime(Protocol):
 
     async def usage(self, replica: ReplicaRecord) -> Usage | None:
         """None where it cannot be known (just died)."""
+
+    async def processes(self, replica: ReplicaRecord) -> Sequence[Process]:
+        """Every process of a replica; none of one that is gone."""
 
     async def remove_images(self) -> None:
         """`down --rmi`: remove this sandbox's images (docker); nothing elsewhere."""

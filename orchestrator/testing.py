@@ -18,7 +18,17 @@ from typing import Any
 
 from orchestrator.errors import BuildError, RuntimeFailure, SandboxError
 from orchestrator.plan.types import ModelDesired, RuntimeKind
-from orchestrator.ports import Environment, Progress, ReplicaExit, ReplicaPlace, ReplicaRecord, Report, Route, Usage
+from orchestrator.ports import (
+    Environment,
+    Process,
+    Progress,
+    ReplicaExit,
+    ReplicaPlace,
+    ReplicaRecord,
+    Report,
+    Route,
+    Usage,
+)
 
 
 class FakeTraffic:
@@ -280,6 +290,10 @@ class FakeRuntime:
 
     async def usage(self, replica: ReplicaRecord) -> Usage | None:
         return Usage(1.0, 2_000_000, 1) if replica.incarnation in self.engine.records else None
+
+    async def processes(self, replica: ReplicaRecord) -> Sequence[Process]:
+        there = replica.incarnation in self.engine.records
+        return [Process(os.getpid(), os.getppid(), str(replica.uid), 1.0, 2_000_000, "fake agent")] if there else []
 
     async def remove_images(self) -> None:
         return

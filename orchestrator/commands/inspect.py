@@ -114,7 +114,7 @@ def _format(parser: argparse.ArgumentParser) -> None:
 
 def ps(args: argparse.Namespace, session: Session) -> int:
     found = session.connect().get("/api/models")
-    rows = _select(found["models"], args.models)
+    rows = select(found["models"], args.models)
     if wanted := {*args.status, *args.filter}:
         rows = [row for row in rows if row["state"] in wanted]
     if args.quiet:
@@ -130,7 +130,7 @@ def ps(args: argparse.Namespace, session: Session) -> int:
 
 def port(args: argparse.Namespace, session: Session) -> int:
     found = session.connect().get("/api/models")
-    _select(found["models"], [args.model] if args.model else [])
+    select(found["models"], [args.model] if args.model else [])
     session.screen.line(urllib.parse.urlsplit(found["sandbox"]["url"]).netloc)
     return 0
 
@@ -145,7 +145,8 @@ def _warn(session: Session, sandbox: Json) -> None:
         session.screen.note(f"warning: sandbox.yaml is wrong, and what it was goes on: {error_from(found)}")
 
 
-def _select(rows: list[Json], names: list[str]) -> list[Json]:
+def select(rows: list[Json], names: list[str]) -> list[Json]:
+    """The rows of these models (none named: all). Raises SandboxError("unknown-model")."""
     known = [row["name"] for row in rows]
     for name in names:
         if name not in known:

@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from orchestrator import folders
-from orchestrator.control import exchange
+from orchestrator.control import exchange, usage
 from orchestrator.control.exchange import Json
 from orchestrator.control.history import History
 from orchestrator.control.logs import Line
@@ -69,6 +69,8 @@ class Server:
                 web.get("/api/ended", self._ended),
                 web.get("/api/events", self._events),
                 web.get("/api/logs", self._logs),
+                web.get("/api/usage", self._usage),
+                web.get("/api/top", self._top),
                 web.get("/metrics", self._metrics),
             ]
         )
@@ -312,6 +314,19 @@ class Server:
                     yield line
         finally:
             ending.cancel()
+
+    async def _usage(self, request: web.Request) -> web.StreamResponse:
+        names = exchange.query_names(request) or tuple(self._reconciler.models)
+        response = await exchange.json_lines(request)
+        async for rows in usage.samples(self._reconciler.models, self._world, names):
+            if self._ending.is_set():
+                break
+            await exchange.write(response, {"type": "usage", "usage": rows})
+        return response
+
+    async def _top(self, request: web.Request) -> web.Response:
+        names = exchange.query_names(request) or tuple(self._reconciler.models)
+        return web.json_response({"processes": await usage.processes(self._reconciler.models, self._world, names)})
 
     async def _metrics(self, request: web.Request) -> web.Response:
         accept = request.headers.get("Accept", "")

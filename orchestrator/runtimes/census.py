@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from orchestrator import folders
-from orchestrator.ports import Usage
+from orchestrator.ports import Process, Usage
 from orchestrator.runtimes.cgroups import Group
 
 SOCKETS = "/run/sandbox/sockets"
@@ -65,6 +65,24 @@ class Census:
         if not pids:
             return None
         return Usage(sum(map(_cpu_seconds, pids)), sum(map(private_share, pids)), len(pids))
+
+    def processes(self) -> list[Process]:
+        """Each of them, oldest number first."""
+        found = [_process(pid) for pid in sorted(self.living())]
+        return [each for each in found if each is not None]
+
+
+def _process(pid: int) -> Process | None:
+    """What /proc says of it; None where it is gone."""
+    status = dict(line.split(b":\t", 1) for line in _read(f"/proc/{pid}/status").splitlines() if b":\t" in line)
+    parent = _parent(pid)
+    if parent is None or b"Uid" not in status:
+        return None
+    words = _read(f"/proc/{pid}/cmdline").split(b"\0")
+    command = b" ".join(words).strip() or b"[%s]" % status.get(b"Name", b"?")
+    memory = int(status.get(b"VmRSS", b"0 kB").split()[0]) * 1024
+    user = status[b"Uid"].split()[0].decode()
+    return Process(pid, parent, user, _cpu_seconds(pid), memory, command.decode(errors="replace"))
 
 
 def send(pid: int, number: int, start_time: int | None = None) -> bool:

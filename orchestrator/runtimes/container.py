@@ -13,7 +13,7 @@ from docker.types import LogConfig, Mount
 
 from orchestrator.image.engine import EngineTraits
 from orchestrator.plan.types import SECRETS, ModelDesired, Tmpfs
-from orchestrator.ports import Environment, ReplicaPlace, ReplicaRecord, Usage
+from orchestrator.ports import Environment, Process, ReplicaPlace, ReplicaRecord, Usage
 from orchestrator.runtimes.secrets import folder_of
 
 FORMAT = "1"
@@ -21,6 +21,7 @@ LABEL = "model-sandbox."
 ROOT = "/run/sandbox"
 PYTHON = "/opt/env/bin/python"
 NOBODY = 65532
+PS_COLUMNS = ("pid", "ppid", "user", "time", "rss", "args")
 PATH = "/opt/env/bin:/usr/local/bin:/usr/bin:/bin"
 
 
@@ -226,6 +227,16 @@ def usage(stats: Mapping[str, Any]) -> Usage | None:
         memory=max(0, memory["usage"] - cache),
         pids=stats.get("pids_stats", {}).get("current", 0),
     )
+
+
+def process(row: Sequence[str]) -> Process:
+    """A line of `ps` with PS_COLUMNS. Its time is [[days-]hours:]minutes:seconds."""
+    pid, parent, user, elapsed, memory, command = row
+    days, _, clock = elapsed.rpartition("-")
+    seconds = 0
+    for part in clock.split(":"):
+        seconds = seconds * 60 + int(part)
+    return Process(int(pid), int(parent), user, float(seconds + int(days or 0) * 86400), int(memory) * 1024, command)
 
 
 def _environment(model: ModelDesired, inherited: Sequence[str]) -> dict[str, str | None]:

@@ -22,10 +22,20 @@ from orchestrator.image.build import ImageBuilder, Order
 from orchestrator.image.claims import claim, release
 from orchestrator.image.engine import EngineTraits, base_name, check_base, connect, find_socket, refusals
 from orchestrator.plan.types import ModelDesired, RuntimeKind
-from orchestrator.ports import Environment, Progress, ReplicaExit, ReplicaPlace, ReplicaRecord, Report, Usage
+from orchestrator.ports import Environment, Process, Progress, ReplicaExit, ReplicaPlace, ReplicaRecord, Report, Usage
 from orchestrator.runtimes import secrets
 from orchestrator.runtimes.access import check_access
-from orchestrator.runtimes.container import ROOT, Blueprint, User, blueprint, record, replica_filter, usage
+from orchestrator.runtimes.container import (
+    PS_COLUMNS,
+    ROOT,
+    Blueprint,
+    User,
+    blueprint,
+    process,
+    record,
+    replica_filter,
+    usage,
+)
 from orchestrator.runtimes.deaths import deaths
 from orchestrator.runtimes.networks import Networks
 from orchestrator.spec.paths import data_dir
@@ -181,6 +191,22 @@ class DockerRuntime:
                     return None
 
         return await self._call(sample)
+
+    async def processes(self, replica: ReplicaRecord) -> Sequence[Process]:
+        """As the engine's `ps` lists them; none once the container is gone or stopped."""
+
+        def look() -> Sequence[Process]:
+            api = self._engine().client.api
+            with refusals("list processes"):
+                try:
+                    if not api.inspect_container(str(replica.container))["State"]["Running"]:
+                        return []
+                    listed = api.top(str(replica.container), ps_args=f"-o {','.join(PS_COLUMNS)}")
+                except NotFound:
+                    return []
+            return [process(row) for row in listed["Processes"]]
+
+        return await self._call(look)
 
     async def remove_images(self) -> None:
         """Remove this sandbox's tags, and the images that no other sandbox has a tag or container of."""

@@ -20,7 +20,7 @@ from dataclasses import replace
 from orchestrator import folders
 from orchestrator.errors import RuntimeFailure, SandboxError
 from orchestrator.plan.types import ModelDesired, RuntimeKind
-from orchestrator.ports import Environment, ReplicaExit, ReplicaPlace, ReplicaRecord, Report, Usage
+from orchestrator.ports import Environment, Process, ReplicaExit, ReplicaPlace, ReplicaRecord, Report, Usage
 from orchestrator.runtimes import access, cgroups, exits, recorded, secrets, tmpfs, walls
 from orchestrator.runtimes.census import Census, send
 from orchestrator.runtimes.environments import Environments
@@ -215,6 +215,10 @@ class ProcessRuntime:
     async def usage(self, replica: ReplicaRecord) -> Usage | None:
         known = await asyncio.to_thread(recorded.read, replica.folder)
         return None if known is None else await asyncio.to_thread(known.census.usage)
+
+    async def processes(self, replica: ReplicaRecord) -> Sequence[Process]:
+        known = await asyncio.to_thread(recorded.read, replica.folder)
+        return [] if known is None else await asyncio.to_thread(known.census.processes)
 
     def _watch(self, known: Recorded) -> None:
         pid, incarnation = known.record.pid, known.record.incarnation

@@ -142,6 +142,17 @@ async def test_usage_is_what_a_living_replica_uses(stage):
     assert used.cpu_seconds > 0
 
 
+async def test_its_processes_are_listed_as_long_as_it_lives(stage):
+    runtime = stage.runtime()
+    replica = await stage.started(runtime)
+    found = await runtime.processes(replica)
+    assert found
+    assert all(each.pid > 0 and each.parent >= 0 and each.user and each.command for each in found)
+    assert sum(each.memory for each in found) > 1_000_000
+    await runtime.stop(replica, 5)
+    assert await runtime.processes(replica) == []
+
+
 async def test_one_lock_hash_is_one_environment(stage):
     model = stage.model()
     first = await stage.runtime().prepare(model, lambda _: None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -104,3 +105,15 @@ def test_who_waits_for_a_model_exits_as_it_did(sandbox: Sandbox) -> None:
     assert codes == [7]
     assert sandbox.cli("port").stdout == f"localhost:{sandbox.port}\n"
     assert sandbox.cli("ps", "-q", "--status", "failed").stdout == "one\n"
+
+
+def test_what_models_use_is_shown(shared: Sandbox) -> None:
+    shared.model("used", SOURCE.format("used"))
+    shared.spec({"used": None})
+    shared.up()
+    [row] = json.loads(shared.cli("stats", "--no-stream", "--format", "json-array").stdout)
+    assert (row["model"], row["replica"]) == ("used", 0)
+    assert row["memory"] > 1_000_000
+    found = json.loads(shared.cli("top", "--format", "json-array").stdout)
+    assert {each["model"] for each in found} == {"used"}
+    assert shared.host_pid(shared.row("used"), "workers") in {each["pid"] for each in found}
