@@ -1,4 +1,4 @@
-"""What models use and which processes they are, as `stats` and `top` show it. It asks the runtimes; it keeps nothing."""
+"""What models use and which processes they are, as `stats` and `top` show it. It asks the runtimes, keeps nothing."""
 
 from __future__ import annotations
 
