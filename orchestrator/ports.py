@@ -123,6 +123,9 @@ class Runtime(Protocol):
         Raises SandboxError("no-python").
         """
 
+    async def find(self, model: ModelDesired) -> Environment | None:
+        """The model's environment, where it exists."""
+
     async def prepare(self, model: ModelDesired, report: Report) -> Environment:
         """Make the model's environment unless it exists. Two calls for one lock hash build once. Raises BuildError."""
 

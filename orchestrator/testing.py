@@ -222,6 +222,10 @@ class FakeRuntime:
             raise SandboxError("no-python", f"Python {python} is not here", hint="there is: 3.11")
         return f"fake-{python or '3.11'}"
 
+    async def find(self, model: ModelDesired) -> Environment | None:
+        there = model.lock_hash in self.engine.builds
+        return Environment(model.lock_hash, f"fake:{model.lock_hash}", "3.11.7") if there else None
+
     async def prepare(self, model: ModelDesired, report: Report) -> Environment:
         text = model.requirements.text
         if model.lock_hash in self.engine.unbuildable or text.startswith("no-such-"):

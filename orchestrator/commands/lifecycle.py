@@ -43,6 +43,9 @@ def register(commands: Subparsers) -> None:
         "--wait-timeout", type=seconds, metavar="SECONDS", help="with --detach or --wait: what is not ready then failed"
     )
     up_parser.add_argument("--remove-orphans", action="store_true", help="stop models that sandbox.yaml no longer has")
+    builds = up_parser.add_mutually_exclusive_group()
+    builds.add_argument("--build", action="store_true", help="make all environments first; start nothing if one fails")
+    builds.add_argument("--no-build", action="store_true", help="start nothing if an environment is not there")
     up_parser.add_argument(
         "--force-recreate", action="store_true", help="give models that run new replicas, as restart does"
     )
@@ -136,6 +139,8 @@ def up(args: argparse.Namespace, session: Session) -> int:
 
         show_plan(session, "text", args.models)
         return 0
+    if (args.build or args.no_build) and not _furnished(args, session):
+        return EXIT_FAILURE
     place = session.place()
     write_schema(session.spec_file())
     orders = {
@@ -178,6 +183,19 @@ def up(args: argparse.Namespace, session: Session) -> int:
             return _interrupted(session, place)
     session.screen.line("the sandbox has ended")
     return code
+
+
+def _furnished(args: argparse.Namespace, session: Session) -> bool:
+    """Whether the environments are there, made now with `--build`; what is wrong was told."""
+    from orchestrator.commands import images
+
+    if args.build:
+        return images.build(session, args.models) == 0
+    missing = [row["name"] for row in images.found(session, args.models) if row["location"] is None]
+    if missing:
+        message = f"no environment was built yet for {', '.join(missing)}"
+        session.screen.error(SandboxError("build", message, hint="sandbox build"))
+    return not missing
 
 
 def _bring_up(

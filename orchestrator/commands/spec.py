@@ -46,15 +46,16 @@ class Wanted:
 def read(session: Session, models: Sequence[str] = ()) -> Wanted:
     """Read and resolve sandbox.yaml, so that all that can be wrong with it is said now. Raises SpecError."""
     # Only what is wrong matters here; what `auto` means on this machine and which Python is there, control asks.
-    desired = _resolved(session, _load(session), "process", models)
+    desired = _resolved(session, load(session), "process", models)
     gateway = desired.gateway
     return Wanted(desired.name, gateway.host, gateway.port, gateway.workers, tuple(desired.models))
 
 
-def _load(session: Session) -> Project:
-    from orchestrator.spec import load
+def load(session: Session) -> Project:
+    """sandbox.yaml, valid in itself; what is worth a warning was told. Raises SpecError."""
+    from orchestrator.spec import load as loading
 
-    project = load.load(session.spec_file(), session.environ, session.overrides())
+    project = loading.load(session.spec_file(), session.environ, session.overrides())
     for warning in project.warnings:
         session.screen.note(f"warning: {warning}")
     return project
@@ -68,7 +69,7 @@ def _resolved(session: Session, project: Project, runtime: RuntimeKind, models: 
 
 
 def config(args: argparse.Namespace, session: Session) -> int:
-    project = _load(session)
+    project = load(session)
     desired = _resolved(session, project, _automatic(project, needed=not (args.quiet or args.models)))
     if args.quiet:
         return 0

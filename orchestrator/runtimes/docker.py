@@ -103,6 +103,15 @@ class DockerRuntime:
         """Identity of the base image for `python`, pulled if need be. Raises SandboxError("no-python")."""
         return await in_background(lambda: self._base(python).identity, "docker pull")
 
+    async def find(self, model: ModelDesired) -> Environment | None:
+        """The image of the model's environment, where the engine has it."""
+
+        def look() -> Environment | None:
+            base = self._base(model.python)
+            return self._engine().builder.find(Order(model.name, model.lock_hash, model.requirements, base))
+
+        return await self._call(look)
+
     async def prepare(self, model: ModelDesired, report: Report) -> Environment:
         """The image of the model's environment, built at most once per engine. Raises BuildError."""
         loop = asyncio.get_running_loop()

@@ -71,6 +71,10 @@ class ProcessRuntime:
     async def interpreter(self, python: str) -> str:
         return (await self._environments.interpreters.find(python)).identity
 
+    async def find(self, model: ModelDesired) -> Environment | None:
+        found = await asyncio.to_thread(self._environments.find, model.lock_hash)
+        return None if found is None else Environment(model.lock_hash, found.folder, found.python)
+
     async def prepare(self, model: ModelDesired, report: Report) -> Environment:
         return await self._environments.prepare(model, report)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import socket
@@ -157,6 +158,8 @@ async def test_one_lock_hash_is_one_environment(stage):
     model = stage.model()
     first = await stage.runtime().prepare(model, lambda _: None)
     assert await stage.runtime().prepare(model, lambda _: None) == first
+    assert await stage.runtime().find(model) == first
+    assert await stage.runtime().find(dataclasses.replace(model, lock_hash="0" * 64)) is None
     assert first.lock_hash == model.lock_hash
 
 

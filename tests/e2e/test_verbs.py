@@ -117,3 +117,17 @@ def test_what_models_use_is_shown(shared: Sandbox) -> None:
     found = json.loads(shared.cli("top", "--format", "json-array").stdout)
     assert {each["model"] for each in found} == {"used"}
     assert shared.host_pid(shared.row("used"), "workers") in {each["pid"] for each in found}
+
+
+def test_what_was_built_beforehand_is_what_runs(sandbox: Sandbox) -> None:
+    sandbox.model("one", SOURCE.format("one"))
+    sandbox.spec({"one": None})
+    assert "✔ environment" in sandbox.cli("build").stdout
+    sandbox.cli("pull")
+    [row] = json.loads(sandbox.cli("images", "--format", "json-array").stdout)
+    assert row["runtime"] == sandbox.runtime
+    assert row["location"].startswith("sha256:" if sandbox.runtime == "docker" else "/")
+    sandbox.up("--no-build")
+    assert sandbox.row("one")["python"] == row["python"]
+    assert not [each for each in sandbox.events if each["event"] == "build"]
+    sandbox.down("--rmi", "local")
