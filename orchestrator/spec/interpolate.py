@@ -9,7 +9,7 @@ default is required even where the default is not taken.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -47,6 +47,36 @@ def interpolate(text: str, variables: Mapping[str, str]) -> Interpolated:
         return Interpolated(text)
     unset: list[str] = []
     return Interpolated(_text(_Grammar(text).parts(0), variables, unset), tuple(dict.fromkeys(unset)))
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A variable where a text uses it. default and instead: as written, "" where there is none."""
+
+    name: str
+    required: bool = False
+    default: str = ""
+    instead: str = ""
+
+
+def uses(text: str) -> tuple[Use, ...]:
+    """Every variable of `text`, those within others' defaults too. Raises SpecError("interpolation")."""
+    return tuple(_uses(_Grammar(text).parts(0))) if "$" in text else ()
+
+
+def _uses(parts: _Parts) -> Iterator[Use]:
+    for part in parts:
+        if isinstance(part, _Variable):
+            kind, operand = part.operator.lstrip(":"), "".join(map(_written, part.operand))
+            default, instead = operand if kind == "-" else "", operand if kind == "+" else ""
+            yield Use(part.name, kind == "?", default, instead)
+            yield from _uses(part.operand)
+
+
+def _written(part: str | _Variable) -> str:
+    if isinstance(part, str):
+        return part.replace("$", "$$")
+    return f"${{{part.name}{part.operator}{''.join(map(_written, part.operand))}}}"
 
 
 class _Grammar:

@@ -14,6 +14,7 @@ from orchestrator import folders
 from orchestrator.errors import SpecError
 from orchestrator.spec import nodes
 from orchestrator.spec.composition import IMPORTED, Composition
+from orchestrator.spec.interpolate import Use
 from orchestrator.spec.models import SandboxSpec
 from orchestrator.spec.nodes import Node, Table
 from orchestrator.spec.paths import Boundary
@@ -79,6 +80,22 @@ def load(path: str, environ: Mapping[str, str], overrides: Sequence[str] | None 
         variables=variables,
         warnings=tuple(dict.fromkeys(reading.warnings)),
     )
+
+
+def written(
+    path: str, environ: Mapping[str, str], overrides: Sequence[str] | None = None
+) -> tuple[dict[str, Any], tuple[Use, ...]]:
+    """The merged files as they are written, with `${…}` in them, and every variable that they use. Only their YAML is
+    checked: what a value means is not known before. Raises SpecError.
+    """
+    directory = os.path.realpath(os.path.dirname(os.path.abspath(path)))
+    reading = Reading(directory, raw=True)
+    others = _automatic(directory, reading) if overrides is None else [os.path.realpath(other) for other in overrides]
+    variables = reading.variables(os.path.join(directory, ".env"), environ)
+    file = os.path.join(directory, os.path.basename(path))
+    tree = Composition(reading, directory, variables).tree([file, *others])
+    refuse(reading.problems, lambda key: nodes.where(tree, key))
+    return nodes.plain(tree), tuple(dict.fromkeys(reading.uses))
 
 
 def _automatic(directory: str, reading: Reading) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.errors import SpecError
 from orchestrator.spec import dotenv
-from orchestrator.spec.interpolate import interpolate
+from orchestrator.spec.interpolate import Use, interpolate, uses
 from orchestrator.spec.nodes import Leaf, Table
 from orchestrator.spec.paths import contains
 from orchestrator.spec.problems import Problem, of_error
@@ -20,7 +20,8 @@ class Reading:
     """One reading of a project. It keeps going after a failure, so that all of them are reported.
 
     files: to be watched, absolute; one that is not there may come. named: those that a file names, and where it does.
-    included: what each `include` came to, to be checked by itself.
+    included: what each `include` came to, to be checked by itself. raw: leave `${…}` as it is written. uses: every
+    variable that was met.
     """
 
     directory: str
@@ -29,6 +30,8 @@ class Reading:
     problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     included: list[Table] = field(default_factory=list)
+    raw: bool = False
+    uses: list[Use] = field(default_factory=list)
 
     def tree(self, path: str, variables: Mapping[str, str], *, at: str = "") -> Table:
         """A file's values, interpolated. at: where another file names it. Raises SpecError."""
@@ -69,6 +72,9 @@ class Reading:
         if any(isinstance(part, str) and part.startswith("x-") for part in path[:1]):
             return text  # x- keys at the top are often fragments for anchors; they are read where they are merged
         try:
+            self.uses += uses(text)
+            if self.raw:
+                return text
             found = interpolate(text, variables)
         except SpecError as error:
             self.problems.append(of_error(path, SpecError(error.reference, error.message, hint=error.hint, at=at)))

@@ -127,6 +127,8 @@ def test_what_was_built_beforehand_is_what_runs(sandbox: Sandbox) -> None:
     [row] = json.loads(sandbox.cli("images", "--format", "json-array").stdout)
     assert row["runtime"] == sandbox.runtime
     assert row["location"].startswith("sha256:" if sandbox.runtime == "docker" else "/")
+    named = sandbox.cli("config", "--images").stdout
+    assert named == (f"model-sandbox/env:{row['lock'][:32]}\n" if sandbox.runtime == "docker" else "")
     sandbox.up("--no-build")
     assert sandbox.row("one")["python"] == row["python"]
     assert not [each for each in sandbox.events if each["event"] == "build"]
