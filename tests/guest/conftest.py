@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.client
 import json
@@ -158,7 +159,7 @@ class Worker:
         return self.process.wait(DEADLINE)
 
     def close(self) -> None:
-        if self.process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):  # it may have ended, and what it forked lives
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(DEADLINE)
         self._lines.close()

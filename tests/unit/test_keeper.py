@@ -80,6 +80,12 @@ class Bench:
         for process in self.keepers:
             process.kill()
             process.wait(DEADLINE)
+        # A gateway that is only just starting has not been waited for: it fails to announce itself, or has done so.
+        self.notes.shutdown(socket.SHUT_RD)
+        self.notes.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while note := self.notes.recv(100):
+                self.pids.add(int(note.split()[1]))
         for pid in self.pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
