@@ -111,6 +111,7 @@ class Control:
             logs.remember()
             store.close()
             if self.exit_code == 0:
+                _unlink(os.path.join(self.place.state, folders.POLICY))
                 _unlink(self.place.control_socket)  # its last act: see keeper.py
         return self.exit_code
 

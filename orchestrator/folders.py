@@ -20,6 +20,8 @@ SPEC_NAME = "sandbox.yaml"
 REFUSAL = "refused.json"
 # In the state folder: what control decided for this sandbox's life, so that a control that comes back decides the same.
 DECISIONS = "decisions.json"
+# In the state folder: what the gateways are told, and the key of the user's own commands.
+POLICY = "policy.json"
 # What `connect` and `bind` take in sun_path, less the closing NUL.
 LONGEST_ADDRESS = 107
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import os
 import shlex
 import sys
 import urllib.parse
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.commands.session import Session, add_command
 from orchestrator.errors import SandboxError, near
+from orchestrator.folders import POLICY, Folders, read_json
 
 if TYPE_CHECKING:
     from orchestrator.commands.session import Subparsers
@@ -48,12 +50,12 @@ def register(commands: Subparsers) -> None:
 
 def predict(args: argparse.Namespace, session: Session) -> int:
     body = model_input(args.input)
-    found = session.connect().get("/api/models")
+    found, key = session.connect().get("/api/models"), own_key(session.place())
     names = [row["name"] for row in found["models"]]
     if args.model not in names:
         hint = near(args.model, names) or f"there are: {', '.join(names) or 'none'}"
         raise SandboxError("unknown-model", f"no model {args.model} runs here", hint=hint)
-    status, answer = _call("POST", f"{found['sandbox']['url']}/models/{args.model}/predict", body)
+    status, answer = _call("POST", f"{found['sandbox']['url']}/models/{args.model}/predict", body, key=key)
     if status >= http.HTTPStatus.BAD_REQUEST or not answer.get("success", True):
         raise _refused(status, answer, found["sandbox"]["url"], args.model)
     data = answer.get("data")
@@ -102,7 +104,15 @@ def _json_text(word: str) -> bytes:
     return text.encode()
 
 
-def _call(method: str, url: str, body: bytes | None = None, deadline: float | None = None) -> tuple[int, Json]:
+def own_key(place: Folders) -> str | None:
+    """The key that control made for this user's commands; None where the gateway asks for none."""
+    key = (read_json(os.path.join(place.state, POLICY)) or {}).get("key")
+    return str(key) if key else None
+
+
+def _call(
+    method: str, url: str, body: bytes | None = None, deadline: float | None = None, key: str | None = None
+) -> tuple[int, Json]:
     """One request to the gateway. The answer may take as long as the model does; only connecting has our deadline."""
     parts = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=deadline or CONNECT_DEADLINE)
@@ -111,6 +121,7 @@ def _call(method: str, url: str, body: bytes | None = None, deadline: float | No
         if deadline is None and connection.sock is not None:
             connection.sock.settimeout(None)
         headers = {"Accept": "application/json", **({"Content-Type": "application/json"} if body else {})}
+        headers |= {"X-API-Key": key} if key else {}
         connection.request(method, parts.path, body=body, headers=headers)
         response = connection.getresponse()
         answer = json.loads(response.read())
@@ -132,13 +143,16 @@ def _refused(status: int, answer: Json, url: str, model: str) -> SandboxError:
     return SandboxError("request", message, hint=f"{more}\n{hint}" if more and more not in message else hint)
 
 
-def example_call(url: str, rows: Sequence[Json]) -> str:
-    """A command to paste: the first model that answers and has a short example in its config.yaml; "" if none has."""
+def example_call(url: str, rows: Sequence[Json], key: str | None = None) -> str:
+    """A command to paste: the first model that answers and has a short example in its config.yaml; "" if none has.
+
+    key: ours, where the gateway asks for one; it is not shown.
+    """
     for row in rows:
         if row.get("state") not in ("running", "degraded"):
             continue
         try:
-            _, answer = _call("GET", f"{url}/models/{row['name']}/info", deadline=INFO_DEADLINE)
+            _, answer = _call("GET", f"{url}/models/{row['name']}/info", deadline=INFO_DEADLINE, key=key)
         except SandboxError:
             continue  # an example is a courtesy
         info = answer.get("data")
@@ -149,5 +163,6 @@ def example_call(url: str, rows: Sequence[Json]) -> str:
         target = f"{url}/v1/chat/completions" if chat else f"{url}/models/{row['name']}/predict"
         text = json.dumps({"model": row["name"], **example} if chat else example, ensure_ascii=False)
         if len(text) <= LONGEST_EXAMPLE:
-            return f"curl -d {shlex.quote(text)} {target}"
+            needed = '-H "X-API-Key: $KEY" ' if key else ""
+            return f"curl {needed}-d {shlex.quote(text)} {target}"
     return ""

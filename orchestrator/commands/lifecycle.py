@@ -249,11 +249,11 @@ def verdict(session: Session, settled: Json, names: Sequence[str]) -> int:
 
 
 def _say_where(session: Session, control: ControlClient, rows: Sequence[Json]) -> None:
-    from orchestrator.commands.calls import example_call
+    from orchestrator.commands.calls import example_call, own_key
 
     url = control.get("/api/models")["sandbox"]["url"]
     session.screen.line(f"\n{session.screen.style(url, 'bold')}")
-    command = example_call(url, rows)
+    command = example_call(url, rows, own_key(session.place()))
     if command:
         session.screen.line(f"  {command}")
     session.screen.line()

@@ -17,6 +17,7 @@ from typing import Any
 from orchestrator import relisten
 from orchestrator.control.journal import Journal
 from orchestrator.control.meters import Meters
+from orchestrator.control.told import Told
 from orchestrator.control.traffic import GatewayFeed
 from orchestrator.plan.changes import classify_gateway
 from orchestrator.plan.types import GatewayDesired
@@ -30,22 +31,17 @@ class Front:
         self._listener = listener
         port = socket.socket(fileno=os.dup(listener)).getsockname()[1]
         self.gateway = GatewayDesired(str(orders["host"]), port, int(orders.get("workers") or 1))
+        self._told = Told(state)
         self._said: GatewayDesired | None = None  # by the file, when it was last read
         self._lock = asyncio.Lock()
 
     @property
     def policy(self) -> dict[str, Any]:
         """What the gateways are told (docs/internals.md, `policy`)."""
-        gateway = self.gateway
-        return {
-            "hosts": list(gateway.hosts),
-            "origins": list(gateway.origins),
-            "rate_limit": list(gateway.rate_limit) if gateway.rate_limit is not None else None,
-            "max_body": gateway.max_body,
-            "host": gateway.host,
-            "port": gateway.port,
-            "insecure": gateway.insecure,
-        }
+        kept = self._told.policy
+        if self._said is None and kept is not None:  # the file cannot be read: what was in force stays so
+            return {**kept, "host": self.gateway.host, "port": self.gateway.port}
+        return self._told.tell(self.gateway)
 
     @property
     def url(self) -> str:
@@ -67,7 +63,12 @@ class Front:
             elif said is None:
                 self._tell_of_difference(wanted, journal)
             self.gateway = replace(wanted, host=self.gateway.host, port=self.gateway.port, workers=self.gateway.workers)
-            await feed.policy(self.policy)
+            policy = self.policy
+            try:
+                self._told.keep()  # first: a key that the gateways have is one that our own commands find
+            except OSError as error:
+                journal.add("spec", f"the gateway's policy is not kept: {error}")
+            await feed.policy(policy)
             if moved:
                 await feed.all_here()
             change = classify_gateway(before, self.gateway)

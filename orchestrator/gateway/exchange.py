@@ -84,7 +84,7 @@ class Exchange:
         ticket, gateway = self._ticket, self._gateway
         self._whole = body is not None
         try:
-            self._lines = gateway.admission.count(self._endpoint, self._client.address, self._started)
+            self._lines = gateway.admission.count(self._endpoint, self._client.address, self._started, ticket.key)
             if ticket.head.length > gateway.admission.policy.max_body:
                 raise too_large(gateway.admission.policy.max_body)
             if ticket.model:
@@ -176,8 +176,10 @@ class Exchange:
         try:
             if self._endpoint.kind is Kind.WORKER_BY_BODY:
                 self._model = model_of(body)
+                if ticket.key is not None:
+                    ticket.key.require_model(self._model)
                 self._gateway.routes.route(self._model)
-            self._data = ticket.request(self.id, self._client.mark, body)
+            self._data = ticket.request(self.id, ticket.mark or self._client.mark, body)
             self._phase = Phase.HEAD
             if self._endpoint.counted:
                 self._gateway.recorder.begin(self._model)

@@ -15,7 +15,6 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol, cast
 
 from orchestrator.gateway import heads, wire
-from orchestrator.gateway.admission import Asked
 from orchestrator.gateway.chunks import Framing
 from orchestrator.gateway.deadline import Deadline
 from orchestrator.gateway.envelope import Refusal, new_id
@@ -25,7 +24,7 @@ from orchestrator.gateway.journal import Entry
 from orchestrator.gateway.paths import Kind
 from orchestrator.gateway.policy import mark_of
 from orchestrator.gateway.server import LINGER
-from orchestrator.gateway.ticket import MAX_KEPT, Ticket, issue
+from orchestrator.gateway.ticket import MAX_KEPT, Ticket, asked, issue
 from orchestrator.gateway.tunnel import Tunnel
 
 if TYPE_CHECKING:
@@ -302,18 +301,17 @@ class Client(asyncio.Protocol):
     def _tunnel(self, head: heads.Head, early: bytes) -> bool:
         """Whether this was a handshake for a WebSocket of ours, begun or refused; other upgrades are passed over."""
         gateway = self._gateway
-        asked = Asked(head.method, head.target, head.fields.get("host", ""), head.fields.get("origin"))
         try:
-            endpoint, model = gateway.admission.judge(asked)
+            admitted = gateway.admission.judge(asked(head))
         except Refusal as refusal:
             refusal.close = True
             self._refuse(refusal, head.target, head)
             return True
-        if endpoint.kind is not Kind.WEBSOCKET or not gateway.routes.synced.is_set():
+        if admitted.endpoint.kind is not Kind.WEBSOCKET or not gateway.routes.synced.is_set():
             return False
         self.tunnels = True
         self.unwatch()
-        self._turn = tunnel = Tunnel(self, head, gateway, endpoint, model)
+        self._turn = tunnel = Tunnel(self, head, gateway, admitted)
         if early:
             tunnel.body(early, False)
         tunnel.begin()

@@ -13,7 +13,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import assert_never
+from typing import Any, assert_never
 
 from aiohttp import hdrs, web
 
@@ -24,10 +24,11 @@ from orchestrator.gateway.body import Body, Deadlines, model_of
 from orchestrator.gateway.envelope import Refusal
 from orchestrator.gateway.forward import Call, Forwarder
 from orchestrator.gateway.journal import Entry, Journal
+from orchestrator.gateway.keys import API_KEY, AUTHORIZATION, Key
 from orchestrator.gateway.metrics import CLIENT_LEFT, Recorder
 from orchestrator.gateway.pages import Pages
 from orchestrator.gateway.paths import Endpoint, Kind
-from orchestrator.gateway.policy import mark_of
+from orchestrator.gateway.policy import mark_of, mark_of_key
 from orchestrator.gateway.pool import Pool
 from orchestrator.gateway.relay import Cut, relay
 from orchestrator.gateway.routes import Routes
@@ -53,13 +54,24 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Visit:
-    """One request's story as it unfolds: its entry in the journal, and its answer's headers."""
+    """One request's story as it unfolds: its entry in the journal, its key, and its answer's headers."""
 
     request: web.BaseRequest
     entry: Entry
     started: float
     counted: bool = True
+    key: Key | None = None
+    carrier: str = ""
     headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def mark(self) -> str:
+        """Who the client is, for a worker's fair queue."""
+        return (mark_of(self.request.remote) if self.key is None else mark_of_key(self.key)).decode()
+
+    def sees(self, model: str) -> bool:
+        """Whether a list shows this model."""
+        return self.key is None or self.key.sees(model)
 
 
 class Gateway:
@@ -121,10 +133,13 @@ class Gateway:
             visit.counted = False
         if path != "/health" and not self.routes.synced.is_set():
             await self._first_sync()
-        asked = Asked(method, request.raw_path, request.headers.get(hdrs.HOST, ""), _joined(request, hdrs.ORIGIN))
-        endpoint, visit.entry.model = self.admission.judge(asked)
+        host, origin = request.headers.get(hdrs.HOST, ""), _joined(request, hdrs.ORIGIN)
+        told = (_joined(request, name) for name in (AUTHORIZATION, API_KEY))
+        admitted = self.admission.judge(Asked(method, request.raw_path, host, origin, *told))
+        endpoint, visit.entry.model = admitted.endpoint, admitted.model
+        visit.key, visit.carrier = admitted.key, admitted.carrier
         visit.entry.route, visit.counted = endpoint.path, endpoint.counted
-        lines = self.admission.count(endpoint, request.remote, visit.started).decode()
+        lines = self.admission.count(endpoint, request.remote, visit.started, visit.key).decode()
         visit.headers.update((name, value) for name, _, value in (line.partition(": ") for line in lines.splitlines()))
         return await self._page(visit, endpoint)
 
@@ -132,7 +147,7 @@ class Gateway:
         pages = self._pages
         match endpoint.kind:
             case Kind.INDEX:
-                return _ok(visit, envelope.success(pages.index(), visit.entry.id))
+                return _ok(visit, envelope.success(pages.index(visit.sees), visit.entry.id))
             case Kind.HEALTH:
                 return _ok(visit, envelope.success(pages.health(), visit.entry.id))
             case Kind.READY:
@@ -141,7 +156,7 @@ class Gateway:
                 body, content_type = await pages.metrics(visit.request.headers.getall(hdrs.ACCEPT, []))
                 return _ok(visit, body, content_type)
             case Kind.MODELS:
-                return _ok(visit, json.dumps(pages.models()).encode())
+                return _ok(visit, json.dumps(pages.models(visit.sees)).encode())
             case Kind.MODEL:
                 return _ok(visit, json.dumps(pages.model(visit.entry.model)).encode())
             case Kind.INFO:
@@ -159,7 +174,7 @@ class Gateway:
                 self.routes.route(visit.entry.model)
                 raise Refusal("INVALID_REQUEST", "this path speaks WebSocket", "send Upgrade: websocket (RFC 6455)")
             case Kind.OPENAPI:
-                return _ok(visit, json.dumps(openapi.document(self.routes.models)).encode())
+                return _ok(visit, json.dumps(self._document(visit)).encode())
             case Kind.DOCS:
                 return _ok(visit, browser.page(), "text/html; charset=utf-8")
             case Kind.V2_SERVER:
@@ -173,7 +188,9 @@ class Gateway:
                 name = visit.entry.model
                 return _ok(visit, json.dumps(pages.v2_ready(name, paths.version(visit.request.raw_path))).encode())
             case Kind.V2_INDEX:
-                return _ok(visit, json.dumps(pages.v2_index(await (await self._body(visit)).whole())).encode())
+                return _ok(
+                    visit, json.dumps(pages.v2_index(await (await self._body(visit)).whole(), visit.sees)).encode()
+                )
             case Kind.V2_LOAD:
                 await (await self._body(visit)).whole()
                 pages.v2_load(visit.entry.model)
@@ -185,6 +202,10 @@ class Gateway:
                 return await self._model(visit, await self._call_by_body(visit, endpoint))
             case _:
                 assert_never(endpoint.kind)
+
+    def _document(self, visit: _Visit) -> dict[str, Any]:
+        seen = {name: route for name, route in self.routes.models.items() if visit.sees(name)}
+        return openapi.document(seen, keyed=bool(self.admission.policy.keys))
 
     async def _call_by_path(self, visit: _Visit, endpoint: Endpoint) -> Call:
         body = await self._body(visit)
@@ -209,9 +230,9 @@ class Gateway:
         headers = [
             (name, value)
             for name, value in request.headers.items()
-            if name.lower() not in _OWN and name.lower() not in named
+            if name.lower() not in _OWN and name.lower() not in named and name.lower() != visit.carrier
         ]
-        headers += [("X-Request-ID", visit.entry.id), ("X-Sandbox-Client", mark_of(request.remote).decode())]
+        headers += [("X-Request-ID", visit.entry.id), ("X-Sandbox-Client", visit.mark)]
         headers += [("X-Forwarded-For", request.remote or ""), ("X-Forwarded-Proto", request.scheme)]
         data = await (await self._body(visit)).whole()
         if data:
@@ -222,6 +243,8 @@ class Gateway:
         body = await self._body(visit)
         data = await body.whole()
         visit.entry.model = model_of(data)
+        if visit.key is not None:
+            visit.key.require_model(visit.entry.model)
         self.routes.route(visit.entry.model)
         return _call(visit, endpoint, data)
 
@@ -283,8 +306,7 @@ def _forwarded(visit: _Visit) -> list[tuple[str, str]]:
     """The client's headers that a worker sees."""
     asked = visit.request.headers
     passed = [(name.title(), ", ".join(asked.getall(name))) for name in PASSED if name in asked]
-    mark = mark_of(visit.request.remote).decode()
-    return [*passed, ("X-Request-ID", visit.entry.id), ("X-Sandbox-Client", mark)]
+    return [*passed, ("X-Request-ID", visit.entry.id), ("X-Sandbox-Client", visit.mark)]
 
 
 async def _chunked(rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

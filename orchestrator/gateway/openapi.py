@@ -16,12 +16,16 @@ _ENVELOPE = {
     "request_id": {"type": "string"},
 }
 _ANYTHING: dict[str, Any] = {}
+_KEYS = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
 _INTEGERS = tuple(f"{sign}INT{width}" for sign in ("", "U") for width in (8, 16, 32, 64))
 _DATATYPES = ("BOOL", *_INTEGERS, "FP16", "FP32", "FP64", "BYTES")
 
 
-def document(models: Mapping[str, Route]) -> dict[str, Any]:
-    """What `GET /openapi.json` answers."""
+def document(models: Mapping[str, Route], *, keyed: bool = False) -> dict[str, Any]:
+    """What `GET /openapi.json` answers. keyed: a call needs a key."""
     paths, schemas = _gateway_paths(), _schemas()
     for name, route in models.items():
         paths |= _model_paths(name, route, schemas)
@@ -34,7 +38,8 @@ def document(models: Mapping[str, Route]) -> dict[str, Any]:
             "description": "Each answer of a model says which code it was: X-Sandbox-Generation, X-Sandbox-Content.",
         },
         "paths": paths,
-        "components": {"schemas": schemas},
+        "components": {"schemas": schemas, **({"securitySchemes": _KEYS} if keyed else {})},
+        **({"security": [{name: []} for name in _KEYS]} if keyed else {}),
     }
 
 

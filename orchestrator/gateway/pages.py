@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from orchestrator import __version__
@@ -22,6 +22,9 @@ _ANSWERING = frozenset({"running", "degraded"})
 # What a scrape waits for control before the gateway answers with its own figures.
 CONTROL_DEADLINE = 5.0
 
+# Whether a list shows a model to who asks.
+Sees = Callable[[str], bool]
+
 
 class Pages:
     """The gateway's own answers, as data. state: the folder with control's socket, None where there is none."""
@@ -32,11 +35,12 @@ class Pages:
         self._state = state
         self._started = int(time.time())
 
-    def index(self) -> dict[str, Any]:
+    def index(self, sees: Sees) -> dict[str, Any]:
         """`GET /`."""
         models = {
             name: {"state": route.state, "predict": f"/models/{name}/predict", "info": f"/models/{name}/info"}
             for name, route in self._routes.models.items()
+            if sees(name)
         }
         links = ["/docs", "/openapi.json", "/health", "/ready", "/metrics", "/v1/models", "/v1/chat/completions", "/v2"]
         return {"name": "model-sandbox", "version": __version__, "models": models, "links": links}
@@ -69,9 +73,10 @@ class Pages:
             "error": route.error,
         }
 
-    def models(self) -> dict[str, Any]:
+    def models(self, sees: Sees) -> dict[str, Any]:
         """`GET /v1/models`."""
-        return {"object": "list", "data": [self._model(name, route) for name, route in self._routes.models.items()]}
+        listed = [self._model(name, route) for name, route in self._routes.models.items() if sees(name)]
+        return {"object": "list", "data": listed}
 
     def model(self, name: str) -> dict[str, Any]:
         """`GET /v1/models/{id}`. Raises Refusal(MODEL_NOT_FOUND)."""
@@ -114,7 +119,7 @@ class Pages:
         self.v2_load(name)
         return {"name": name, "ready": True}
 
-    def v2_index(self, body: bytes) -> list[dict[str, Any]]:
+    def v2_index(self, body: bytes, sees: Sees) -> list[dict[str, Any]]:
         """`POST /v2/repository/index`; {"ready": true} asks for those that answer. Raises Refusal(INVALID_REQUEST)."""
         try:
             asked = json.loads(body) if body.strip() else {}
@@ -124,7 +129,7 @@ class Pages:
         listed = []
         for name, route in self._routes.models.items():
             ready = route.state in _ANSWERING
-            if ready or not only_ready:
+            if (ready or not only_ready) and sees(name):
                 state, reason = ("READY", "") if ready else ("UNAVAILABLE", route.reason or route.state)
                 version = str(route.info.get("version") or "")
                 listed.append({"name": name, "version": version, "state": state, "reason": reason})

@@ -53,7 +53,8 @@ class Form(enum.Enum):
 class Endpoint:
     """One row. path: with {name} where the model's name stands, also the metric's label. upstream: the worker's path.
 
-    methods: none named means all. counted: False for probes, which are neither counted nor limited.
+    methods: none named means all. counted: False for probes, which are neither counted nor limited. needs: what a key
+    must be allowed to do here; "" where every key will do.
     """
 
     path: str
@@ -61,38 +62,39 @@ class Endpoint:
     kind: Kind
     upstream: str = ""
     counted: bool = True
+    needs: str = ""
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("/", ("GET", "HEAD"), Kind.INDEX),
     Endpoint("/health", ("GET", "HEAD"), Kind.HEALTH, counted=False),
-    Endpoint("/ready", ("GET", "HEAD"), Kind.READY, counted=False),
-    Endpoint("/metrics", ("GET", "HEAD"), Kind.METRICS, counted=False),
-    Endpoint("/models/{name}/predict", ("POST",), Kind.WORKER, "/predict"),
-    Endpoint("/models/{name}/predict/batch", ("POST",), Kind.WORKER, "/predict/batch"),
+    Endpoint("/ready", ("GET", "HEAD"), Kind.READY, counted=False, needs="observe"),
+    Endpoint("/metrics", ("GET", "HEAD"), Kind.METRICS, counted=False, needs="observe"),
+    Endpoint("/models/{name}/predict", ("POST",), Kind.WORKER, "/predict", needs="infer"),
+    Endpoint("/models/{name}/predict/batch", ("POST",), Kind.WORKER, "/predict/batch", needs="infer"),
     Endpoint("/models/{name}/health", ("GET", "HEAD"), Kind.WORKER, "/health", counted=False),
     Endpoint("/models/{name}/info", ("GET", "HEAD"), Kind.INFO),
     Endpoint("/v1/models", ("GET", "HEAD"), Kind.MODELS),
     Endpoint("/v1/models/{name}", ("GET", "HEAD"), Kind.MODEL),
-    Endpoint("/v1/chat/completions", ("POST",), Kind.WORKER_BY_BODY, "/v1/chat/completions"),
-    Endpoint("/v1/completions", ("POST",), Kind.WORKER_BY_BODY, "/v1/completions"),
-    Endpoint("/v1/embeddings", ("POST",), Kind.WORKER_BY_BODY, "/v1/embeddings"),
-    Endpoint("/models/{name}/ws", ("GET",), Kind.WEBSOCKET, "/ws"),
-    Endpoint("/models/{name}/app", (), Kind.APP, "/app"),
+    Endpoint("/v1/chat/completions", ("POST",), Kind.WORKER_BY_BODY, "/v1/chat/completions", needs="infer"),
+    Endpoint("/v1/completions", ("POST",), Kind.WORKER_BY_BODY, "/v1/completions", needs="infer"),
+    Endpoint("/v1/embeddings", ("POST",), Kind.WORKER_BY_BODY, "/v1/embeddings", needs="infer"),
+    Endpoint("/models/{name}/ws", ("GET",), Kind.WEBSOCKET, "/ws", needs="infer"),
+    Endpoint("/models/{name}/app", (), Kind.APP, "/app", needs="infer"),
     Endpoint("/openapi.json", ("GET", "HEAD"), Kind.OPENAPI),
     Endpoint("/docs", ("GET", "HEAD"), Kind.DOCS),
     Endpoint("/v2", ("GET", "HEAD"), Kind.V2_SERVER),
     Endpoint("/v2/health/live", ("GET", "HEAD"), Kind.V2_LIVE, counted=False),
-    Endpoint("/v2/health/ready", ("GET", "HEAD"), Kind.V2_READY, counted=False),
+    Endpoint("/v2/health/ready", ("GET", "HEAD"), Kind.V2_READY, counted=False, needs="observe"),
     Endpoint("/v2/models/{name}", ("GET", "HEAD"), Kind.WORKER, "/v2"),
     Endpoint("/v2/models/{name}/ready", ("GET", "HEAD"), Kind.V2_MODEL_READY, counted=False),
-    Endpoint("/v2/models/{name}/infer", ("POST",), Kind.WORKER, "/v2/infer"),
+    Endpoint("/v2/models/{name}/infer", ("POST",), Kind.WORKER, "/v2/infer", needs="infer"),
     Endpoint("/v2/models/{name}/versions/{version}", ("GET", "HEAD"), Kind.VERSION, "/v2"),
     Endpoint("/v2/models/{name}/versions/{version}/ready", ("GET", "HEAD"), Kind.V2_MODEL_READY, counted=False),
-    Endpoint("/v2/models/{name}/versions/{version}/infer", ("POST",), Kind.VERSION, "/v2/infer"),
+    Endpoint("/v2/models/{name}/versions/{version}/infer", ("POST",), Kind.VERSION, "/v2/infer", needs="infer"),
     Endpoint("/v2/repository/index", ("POST",), Kind.V2_INDEX),
-    Endpoint("/v2/repository/models/{name}/load", ("POST",), Kind.V2_LOAD),
-    Endpoint("/v2/repository/models/{name}/unload", ("POST",), Kind.V2_UNLOAD),
+    Endpoint("/v2/repository/models/{name}/load", ("POST",), Kind.V2_LOAD, needs="manage"),
+    Endpoint("/v2/repository/models/{name}/unload", ("POST",), Kind.V2_UNLOAD, needs="manage"),
 )
 # A name that a file system or another parser would read as a way to somewhere else.
 _TRAVERSAL = re.compile(r"[/\\\x00-\x1f\x7f]|^\.{1,2}$")

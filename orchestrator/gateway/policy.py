@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from orchestrator.gateway.envelope import Refusal
+from orchestrator.gateway.keys import Key
 
 # Clients remembered by the rate limit; beyond it the one longest unseen is forgotten (and starts afresh).
 MAX_CLIENTS = 10_000
@@ -21,7 +22,10 @@ _SALT = os.urandom(16)
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The gateway's own settings, as control sends them. rate_limit: (requests, seconds) per client address."""
+    """The gateway's own settings, as control sends them. rate_limit: (requests, seconds) per client address.
+
+    keys: where there are any, every request but a probe of the process needs one.
+    """
 
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
@@ -30,6 +34,7 @@ class Policy:
     host: str = "127.0.0.1"
     port: int = 8080
     insecure: bool = False
+    keys: tuple[Key, ...] = ()
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Policy:
@@ -43,6 +48,7 @@ class Policy:
             host=str(data.get("host", "127.0.0.1")),
             port=int(data.get("port", 8080)),
             insecure=bool(data.get("insecure", False)),
+            keys=tuple(map(Key.parse, data.get("keys") or ())),
         )
 
     def require_host(self, host: str) -> None:
@@ -53,7 +59,7 @@ class Policy:
         if any(name == host_name(allowed) for allowed in self.hosts):
             return
         # Beyond loopback, a name can be rebound and an address cannot.
-        if self.insecure and _address(name) is not None:
+        if (self.insecure or self.keys) and _address(name) is not None:
             return
         raise Refusal("FORBIDDEN", f"the Host {host!r} is not allowed", "add it to gateway.hosts in sandbox.yaml")
 
@@ -66,15 +72,15 @@ class Policy:
 
 @dataclass(slots=True)
 class RateLimit:
-    """A token bucket per client address: `requests` at once, refilled over `seconds`."""
+    """A token bucket per client: `requests` at once, refilled over `seconds`. whose: in the words of a refusal."""
 
     requests: int
     seconds: float
+    whose: str = "from this address"
     _clients: OrderedDict[str, list[float]] = field(default_factory=OrderedDict)
 
-    def take(self, address: str | None, now: float) -> bytes:
-        """Count one request; the RateLimit-* lines of its answer. Raises Refusal(RATE_LIMITED)."""
-        client = client_key(address)
+    def take(self, client: str, now: float) -> tuple[float, bytes]:
+        """Count one request; what is left, and the RateLimit-* lines of its answer. Raises Refusal(RATE_LIMITED)."""
         rate = self.requests / self.seconds
         bucket = self._clients.get(client)
         if bucket is None:
@@ -89,12 +95,12 @@ class RateLimit:
         bucket[0], bucket[1] = tokens, now
         told = (self.requests, tokens, (self.requests - tokens) / rate + 0.999)
         if allowed:
-            return b"RateLimit-Limit: %d\r\nRateLimit-Remaining: %d\r\nRateLimit-Reset: %d\r\n" % told
+            return tokens, b"RateLimit-Limit: %d\r\nRateLimit-Remaining: %d\r\nRateLimit-Reset: %d\r\n" % told
         names = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
         headers = {name: str(int(number)) for name, number in zip(names, told, strict=True)}
         raise Refusal(
             "RATE_LIMITED",
-            "too many requests from this address",
+            f"too many requests {self.whose}",
             f"the limit is {self.requests} requests in {self.seconds:g} s",
             retry_after=(1 - tokens) / rate,
             headers=headers,
@@ -103,7 +109,16 @@ class RateLimit:
 
 def mark_of(address: str | None) -> bytes:
     """Which client this is, for a worker's fair queue: not its address, which is none of a model's business."""
-    return hashlib.blake2s(client_key(address).encode(), key=_SALT, digest_size=6).hexdigest().encode()
+    return _mark(client_key(address))
+
+
+def mark_of_key(key: Key) -> bytes:
+    """The same for who has a key: one client, wherever it calls from."""
+    return _mark(f"key {key.name}")
+
+
+def _mark(client: str) -> bytes:
+    return hashlib.blake2s(client.encode(), key=_SALT, digest_size=6).hexdigest().encode()
 
 
 @lru_cache(maxsize=4096)

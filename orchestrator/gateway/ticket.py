@@ -6,10 +6,11 @@ It depends on the head's bytes and the policy alone, so a connection keeps it fo
 from __future__ import annotations
 
 from orchestrator.gateway import envelope
-from orchestrator.gateway.admission import Admission, Asked
+from orchestrator.gateway.admission import Admission, Admitted, Asked
 from orchestrator.gateway.heads import Head
+from orchestrator.gateway.keys import API_KEY, AUTHORIZATION
 from orchestrator.gateway.paths import Endpoint, Kind
-from orchestrator.gateway.policy import Policy
+from orchestrator.gateway.policy import Policy, mark_of_key
 
 # Heads longer than this are read anew each time: what idle connections keep stays small.
 MAX_KEPT = 2048
@@ -18,17 +19,22 @@ PASSED = ("content-type", "accept", "inference-header-content-length")
 
 
 class Ticket:
-    """endpoint: None where the request is for the general lane. request_id: the client's own, if it has one."""
+    """endpoint: None where the request is for the general lane. request_id: the client's own, if it has one.
 
-    __slots__ = ("_before", "endpoint", "head", "model", "policy", "raw", "request_id", "size")
+    key: that the client has; mark: who it is by that key, b"" where it has none.
+    """
 
-    def __init__(self, raw: bytes, head: Head, policy: Policy, endpoint: Endpoint | None, model: str) -> None:
+    __slots__ = ("_before", "endpoint", "head", "key", "mark", "model", "policy", "raw", "request_id", "size")
+
+    def __init__(self, raw: bytes, head: Head, policy: Policy, admitted: Admitted | None = None) -> None:
         self.raw = raw
         self.head = head
         self.policy = policy
         self.size = len(raw) + head.length
-        self.endpoint = endpoint
-        self.model = model
+        endpoint = self.endpoint = admitted.endpoint if admitted is not None else None
+        self.model = admitted.model if admitted is not None else ""
+        self.key = admitted.key if admitted is not None else None
+        self.mark = b"" if self.key is None else mark_of_key(self.key)
         offered = head.fields.get("x-request-id")
         self.request_id = offered if offered is not None and envelope.is_request_id(offered) else None
         self._before = _before(head, endpoint) if endpoint is not None else b""
@@ -42,13 +48,18 @@ def issue(raw: bytes, head: Head, admission: Admission) -> Ticket:
     """Judge a head. Raises Refusal."""
     policy = admission.policy
     if head.unusual:
-        return Ticket(raw, head, policy, None, "")
-    fields = head.fields
-    asked = Asked(head.method, head.target, fields.get("host", ""), fields.get("origin"))
-    endpoint, model = admission.judge(asked)
+        return Ticket(raw, head, policy)
+    admitted = admission.judge(asked(head))
+    endpoint = admitted.endpoint
     if endpoint.kind not in (Kind.WORKER, Kind.WORKER_BY_BODY) or (head.method != "POST" and head.length):
-        return Ticket(raw, head, policy, None, "")
-    return Ticket(raw, head, policy, endpoint, model)
+        return Ticket(raw, head, policy)
+    return Ticket(raw, head, policy, admitted)
+
+
+def asked(head: Head) -> Asked:
+    """What is judged of a head."""
+    get = head.fields.get
+    return Asked(head.method, head.target, get("host", ""), get("origin"), get(AUTHORIZATION), get(API_KEY))
 
 
 def _before(head: Head, endpoint: Endpoint) -> bytes:

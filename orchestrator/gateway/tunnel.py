@@ -10,12 +10,13 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from orchestrator.gateway import wire
+from orchestrator.gateway.admission import Admitted
 from orchestrator.gateway.envelope import Refusal, request_id
 from orchestrator.gateway.forward import died, timed_out
 from orchestrator.gateway.heads import Head as RequestHead
 from orchestrator.gateway.journal import Entry
 from orchestrator.gateway.metrics import CLIENT_LEFT
-from orchestrator.gateway.paths import Endpoint
+from orchestrator.gateway.policy import mark_of_key
 from orchestrator.gateway.routes import Claim
 from orchestrator.gateway.upstream import Connection, request_head
 
@@ -31,11 +32,12 @@ _PASSED = ("sec-websocket-key", "sec-websocket-version")
 class Tunnel:
     """A turn of the fast lane's client that ends with its connection."""
 
-    def __init__(self, client: Client, head: RequestHead, gateway: Gateway, endpoint: Endpoint, model: str) -> None:
+    def __init__(self, client: Client, head: RequestHead, gateway: Gateway, admitted: Admitted) -> None:
         self._client = client
         self._gateway = gateway
-        self._endpoint = endpoint
-        self._model = model
+        self._endpoint = admitted.endpoint
+        self._model = admitted.model
+        self._key = admitted.key
         self._head = head
         self._started = client.loop.time()
         self._claim: Claim | None = None
@@ -51,7 +53,7 @@ class Tunnel:
         """Admit it, and look for a worker."""
         gateway = self._gateway
         try:
-            gateway.admission.count(self._endpoint, self._client.address, self._started)
+            gateway.admission.count(self._endpoint, self._client.address, self._started, self._key)
             gateway.routes.route(self._model)
         except Refusal as refusal:
             self._refuse(refusal)
@@ -119,7 +121,8 @@ class Tunnel:
     async def _handshake(self) -> None:
         fields = self._head.fields
         passed = [(name.title(), fields[name]) for name in _PASSED if name in fields]
-        ours = [("X-Request-ID", self.id), ("X-Sandbox-Client", self._client.mark.decode())]
+        mark = self._client.mark if self._key is None else mark_of_key(self._key)
+        ours = [("X-Request-ID", self.id), ("X-Sandbox-Client", mark.decode())]
         asked = [("Upgrade", "websocket"), ("Connection", "Upgrade"), *passed, *ours]
         data = request_head("GET", self._endpoint.upstream, asked)
         forwarder = self._gateway.forwarder

@@ -61,7 +61,10 @@ def classify_gateway(old: GatewayDesired, new: GatewayDesired) -> Change:
         *(_word(name, str(getattr(old, name)), str(getattr(new, name))) for name in ("host", "port", "workers")),
         rate_limit,
         _word("max_body", _bytes(old.max_body), _bytes(new.max_body)),
-        *(_named(name, getattr(old, name) == getattr(new, name)) for name in ("insecure", "hosts", "origins")),
+        *(
+            _named(name, getattr(old, name) == getattr(new, name))
+            for name in ("insecure", "hosts", "origins", "api_keys")
+        ),
     ]
     found = tuple(f"gateway.{text}" for text in causes if text)
     return Change("live", found, live=True) if found else Change("none")

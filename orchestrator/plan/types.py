@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 RuntimeKind = Literal["docker", "process"]
 Network = Literal["none", "internal", "bridge"]
+Right = Literal["infer", "manage", "observe"]
 Restart = Literal["no", "on-failure", "always", "unless-stopped"]
 SECRETS = "/run/secrets"
 ReloadMode = Literal["auto", "spawn", "replace", "off"]
@@ -134,6 +135,20 @@ class ModelDesired:
 
 
 @dataclass(frozen=True, slots=True)
+class ApiKey:
+    """One key of the gateway. digest: hex of its SHA-256, all that is kept of it. models: () for all of them.
+
+    rate_limit: (requests, seconds).
+    """
+
+    name: str
+    digest: str = field(repr=False)
+    models: tuple[str, ...] = ()
+    allow: tuple[Right, ...] = ()
+    rate_limit: tuple[int, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayDesired:
     """The gateway as sandbox.yaml wants it. rate_limit: (requests, seconds) per client address; max_body in bytes."""
 
@@ -143,6 +158,7 @@ class GatewayDesired:
     insecure: bool = False
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
+    api_keys: tuple[ApiKey, ...] = ()
     rate_limit: tuple[int, float] | None = None
     max_body: int = 10 * 1024 * 1024
 

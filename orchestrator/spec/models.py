@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
-from orchestrator.plan.types import Network, ReloadMode, Restart
+from orchestrator.plan.types import Network, ReloadMode, Restart, Right
 from orchestrator.spec.scalars import (
     BodySize,
     Count,
@@ -22,6 +22,7 @@ from orchestrator.spec.scalars import (
     Flag,
     Gpus,
     Host,
+    KeyDigest,
     Memory,
     Mode,
     ModelName,
@@ -107,12 +108,12 @@ class ReloadSpec(Section):
 
 
 class ApiKeySpec(Section):
-    """One key of the gateway."""
+    """One key of the gateway. key: hex of its SHA-256, whichever way it was written."""
 
     name: Text
-    key: Text
+    key: KeyDigest
     models: tuple[ModelName, ...] = ()
-    allow: tuple[Text, ...] = ()
+    allow: tuple[Right, ...] = ("infer",)
     rate_limit: Rate | None = None
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from orchestrator.errors import SandboxError, SpecError
 from orchestrator.plan.types import (
+    ApiKey,
     Batching,
     Desired,
     GatewayDesired,
@@ -237,6 +238,7 @@ def _gateway(spec: GatewaySpec) -> GatewayDesired:
         insecure=spec.insecure,
         hosts=spec.hosts,
         origins=spec.origins,
+        api_keys=tuple(ApiKey(each.name, each.key, each.models, each.allow, each.rate_limit) for each in spec.api_keys),
         rate_limit=spec.rate_limit,
         max_body=spec.max_body,
     )

@@ -12,7 +12,7 @@ from orchestrator.spec.problems import Problem
 
 def broken_rules(spec: SandboxSpec) -> list[Problem]:
     """Every rule that the spec breaks."""
-    problems = _gateway(spec.gateway) + _secrets(spec.secrets)
+    problems = _gateway(spec.gateway) + _keys(spec) + _secrets(spec.secrets)
     for name, model in spec.models.items():
         problems += _model(name, model)
         problems += _dependencies(name, model, spec.models)
@@ -56,9 +56,35 @@ def _gateway(gateway: GatewaySpec) -> list[Problem]:
             ("gateway", "host"),
             "insecure-gateway",
             f"{gateway.host} can be reached from other machines, and there are no keys",
-            "write gateway.insecure: true to open it to everybody, or host: 127.0.0.1",
+            "write gateway.api_keys, or gateway.insecure: true to open it to everybody, or host: 127.0.0.1",
         )
     ]
+
+
+def _keys(spec: SandboxSpec) -> list[Problem]:
+    """A key is one name's alone, and names models that there are."""
+    problems = []
+    names: set[str] = set()
+    digests: set[str] = set()
+    for index, key in enumerate(spec.gateway.api_keys):
+        at = ("gateway", "api_keys", index)
+        if key.name in names:
+            problems.append(Problem((*at, "name"), "bad-value", f"{key.name!r} is there twice", "give each its own"))
+        if key.key in digests:
+            problems.append(Problem((*at, "key"), "bad-value", "is another name's, too", "give each its own"))
+        names.add(key.name)
+        digests.add(key.key)
+        problems += [
+            Problem(
+                (*at, "models", place),
+                "unknown-model",
+                f"there is no model {model!r}",
+                near(model, spec.models) or f"the models are {', '.join(spec.models) or 'none'}",
+            )
+            for place, model in enumerate(key.models)
+            if model not in spec.models
+        ]
+    return problems
 
 
 def _model(name: str, model: ModelSpec) -> list[Problem]:

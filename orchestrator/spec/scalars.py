@@ -5,6 +5,7 @@ Text is accepted where its form is right, quoted or not: a `${…}` always leave
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -21,9 +22,13 @@ MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}\Z")
 SANDBOX_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
 SMALLEST_MEMORY = 32 * 1024**2
 PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
+# What stands for a secret that is not shown.
+MASK = "***"
 _PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}\.?)*\Z")
 _ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?\Z")
+_KEY = re.compile(r"[!-~]{1,512}\Z")
+_HASHED = re.compile(r"sha256:([0-9A-Fa-f]{64})\Z")
 _TRUE = frozenset({"true", "yes", "on", "y"})
 _FALSE = frozenset({"false", "no", "off", "n"})
 
@@ -70,6 +75,18 @@ def _text(value: Any) -> str:
     if not value or "\0" in value:
         raise refusal("bad-value", "must not be empty", "write a value or remove the key")
     return value
+
+
+def _key_digest(value: Any) -> str:
+    """Only the digest goes on from here; no message shows what was written."""
+    text = value if isinstance(value, str) else ""
+    hashed = _HASHED.fullmatch(text)
+    if hashed is not None:
+        return hashed[1].lower()
+    if text.startswith("sha256:") or text == MASK or not _KEY.fullmatch(text):
+        hint = "write text in quotes without spaces, best ${VARIABLE}, or sha256: and the 64 hex digits of its hash"
+        raise refusal("bad-value", "is no key", hint)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _whole(least: int, most: int | None = None) -> Callable[[Any], int]:
@@ -247,6 +264,7 @@ _DURATION_WORDS = "a duration such as 30s"
 _duration = _unit(units.duration, _DURATION_WORDS)
 
 Text = Annotated[str, BeforeValidator(_text), told.TEXT]
+KeyDigest = Annotated[str, BeforeValidator(_key_digest), told.TEXT]
 Flag = Annotated[bool, BeforeValidator(_flag), told.words({"type": "boolean"}, {"enum": sorted(_TRUE | _FALSE)})]
 Count = Annotated[int, BeforeValidator(_whole(1)), told.number(1)]
 CountOrNone = Annotated[int, BeforeValidator(_whole(0)), told.number(0)]

@@ -8,12 +8,12 @@ from typing import Any
 
 import yaml
 
-from orchestrator.plan.types import SECRETS, Batching, Desired, GatewayDesired, ModelDesired, Mount, Tmpfs
+from orchestrator.plan.types import SECRETS, ApiKey, Batching, Desired, GatewayDesired, ModelDesired, Mount, Tmpfs
 from orchestrator.spec.load import Project
 from orchestrator.spec.models import DependencySpec, ModelSpec, SecretSpec
+from orchestrator.spec.scalars import MASK
 from orchestrator.spec.units import duration_text, rate_text, size_text
 
-MASK = "***"
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
@@ -43,9 +43,16 @@ def _gateway(gateway: GatewayDesired) -> dict[str, Any]:
         "insecure": gateway.insecure,
         "hosts": list(gateway.hosts),
         "origins": list(gateway.origins),
+        "api_keys": [_api_key(key) for key in gateway.api_keys],
         "rate_limit": None if gateway.rate_limit is None else rate_text(gateway.rate_limit),
         "max_body": size_text(gateway.max_body),
     }
+
+
+def _api_key(key: ApiKey) -> dict[str, Any]:
+    limit = None if key.rate_limit is None else rate_text(key.rate_limit)
+    shown = {"name": key.name, "key": MASK, "models": list(key.models), "allow": list(key.allow), "rate_limit": limit}
+    return {name: value for name, value in shown.items() if value is not None}
 
 
 def _model(model: ModelDesired, spec: ModelSpec) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from orchestrator.spec.problems import Problem
 from orchestrator.spec.yaml import KeyPath
 
 # Key paths as schema.keys writes them. Whoever builds one removes its line.
-NOT_SUPPORTED: tuple[str, ...] = ("gateway.api_keys", "models.*.gpus", "models.*.healthcheck")
+NOT_SUPPORTED: tuple[str, ...] = ("models.*.gpus", "models.*.healthcheck")
 
 
 def not_supported(spec: SandboxSpec) -> list[Problem]:
@@ -22,9 +22,12 @@ def not_supported(spec: SandboxSpec) -> list[Problem]:
         for pattern in NOT_SUPPORTED
         for path in _set(spec, pattern.split("."), ())
     ]
-    if spec.gateway.workers > 1 and spec.gateway.rate_limit is not None:  # each would count for itself
+    if spec.gateway.workers > 1:  # each would count for itself
         hint = "set gateway.workers to 1, or remove the limit"
-        found.append(Problem(("gateway", "rate_limit"), "not-supported", "is not supported yet with workers", hint))
+        limits: list[KeyPath] = [("gateway", "rate_limit")] if spec.gateway.rate_limit is not None else []
+        for index, key in enumerate(spec.gateway.api_keys):
+            limits += [("gateway", "api_keys", index, "rate_limit")] if key.rate_limit is not None else []
+        found += [Problem(path, "not-supported", "is not supported yet with workers", hint) for path in limits]
     return found
 
 

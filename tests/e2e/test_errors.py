@@ -108,7 +108,7 @@ MISTAKES = [
     ("wrong-type", "models:\n  one: {path: one, replicas: two}\n", ["sandbox.yaml:2", "models.one.replicas", "'two'"]),
     ("bad-value", "runtime: dokcer\nmodels: {one: one}\n", ["sandbox.yaml:1", "runtime", "docker?"]),
     ("bad-name", "models:\n  One: one\n", ["sandbox.yaml:2", "'One'"]),
-    ("not-supported", "gateway:\n  api_keys: [{name: ci, key: k}]\nmodels: {one: one}\n", ["sandbox.yaml:2", "gateway.api_keys"]),
+    ("not-supported", "models: {one: {path: one, gpus: all}}\n", ["sandbox.yaml:1", "models.one.gpus"]),
     ("interpolation", "models:\n  one: ${WHERE_IS_IT:?set it}\n", ["sandbox.yaml:2", "models.one", "WHERE_IS_IT"]),
     ("env-file", "models:\n  one: {path: one, env_file: .env.gone}\n", ["sandbox.yaml:2", "env_file", ".env.gone"]),
     ("path-outside", "models:\n  one: /usr\n", ["sandbox.yaml:2", "models.one", "/usr", "allow_outside"]),

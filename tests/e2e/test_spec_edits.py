@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -169,3 +171,33 @@ def test_up_ends_where_a_dependency_failed_and_the_waiting_model_comes_once_it_i
     sandbox.save("broken/main.py", "def predict() -> int:\n    return 2\n")
     sandbox.state_of("waiting", "running")
     assert sandbox.call("waiting").prediction == 1
+
+
+def test_keys_come_and_go_at_once_and_are_shown_nowhere(shared: Sandbox) -> None:
+    before, since = identities(shared), shared.mark()
+    secret, call = "k-e2e-hidden-5f1d", ("POST", "/models/one/predict", {})
+    one = {"name": "ci", "key": secret, "models": ["one"]}
+    shared.spec({"one": None, "two": None}, gateway={"api_keys": [one]})
+    shared.until(lambda: shared.request(*call).status == 401)
+
+    bearer = {"Authorization": f"Bearer {secret}"}
+    assert shared.request(*call, headers=bearer).status == 200
+    assert shared.request("POST", "/models/two/predict", {}, headers=bearer).code == "FORBIDDEN"
+    assert shared.cli("predict", "two", "wait=0").stdout.strip() == '"none"'
+    assert secret not in shared.cli("config").stdout + shared.story()
+    kept = [path for root in (shared.project / ".sandbox", shared.state) for path in root.rglob("*") if path.is_file()]
+    assert [path for path in kept if secret.encode() in path.read_bytes()] == []
+
+    shared.save("sandbox.yaml", "models: [")
+    shared.event(None, "spec", since, ok=False)
+    old = shared.keeper
+    for process in (old["control"], *old["gateways"]):
+        os.kill(process["pid"], signal.SIGKILL)
+    shared.until(lambda: shared.keeper["control"] != old["control"] and shared.keeper["gateways"] != old["gateways"])
+    shared.disconnect()
+    assert shared.request(*call).status == 401
+    assert shared.request(*call, headers=bearer).status == 200
+
+    shared.spec({"one": None, "two": None})
+    shared.until(lambda: shared.request(*call).status == 200)
+    assert identities(shared) == before

@@ -89,7 +89,7 @@ async def test_over_the_rate_and_over_the_queue(port, control, monkeypatch):
 async def test_a_fault_of_ours_is_internal_error_and_says_no_more(port, control, workers, monkeypatch, caplog):
     from orchestrator.gateway.pages import Pages
 
-    def fault(self):
+    def fault(self, _sees):
         raise RuntimeError("secret")
 
     monkeypatch.setattr(Pages, "index", fault)

@@ -10,7 +10,7 @@ from orchestrator.plan.changes import classify_gateway
 from orchestrator.plan.forecast import Forecast, forecast
 from orchestrator.plan.observed import ModelObserved, Problem, Routed
 from orchestrator.plan.overlap import Tight
-from orchestrator.plan.types import GatewayDesired, Generation, ModelDesired, ReloadPolicy, Serving
+from orchestrator.plan.types import ApiKey, GatewayDesired, Generation, ModelDesired, ReloadPolicy, Serving
 
 WISH = ModelDesired("hello", "/p/hello", "process", "lock", "1:replica")
 G3 = Generation("hello", 3, "c3", "tree-0")
@@ -149,6 +149,7 @@ def test_the_files_of_an_edit_are_named() -> None:
         (GatewayDesired(port=9), "live: gateway.port 8080 → 9"),
         (GatewayDesired(workers=2, host="::1"), "live: gateway.host 127.0.0.1 → ::1, gateway.workers 1 → 2"),
         (GatewayDesired(rate_limit=(100, 60.0)), "live: gateway.rate_limit no limit → 100 in 60 s"),
+        (GatewayDesired(api_keys=(ApiKey("ci", "ab" * 32),)), "live: gateway.api_keys"),
         (GatewayDesired(max_body=1 << 20, hosts=("a",)), "live: gateway.max_body 10M → 1M, gateway.hosts"),
     ],
 )

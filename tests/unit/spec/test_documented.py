@@ -79,14 +79,14 @@ def test_with_every_option_on_exactly_the_keys_that_are_not_built_are_refused(ex
     errors = getattr(caught.value, "errors", [caught.value])
     assert {error.reference for error in errors} == {"not-supported"}
     refused = {re.sub(r"^models\.\w+", "models.*", error.message.partition(":")[0]) for error in errors}
-    assert refused == {*NOT_SUPPORTED, "gateway.rate_limit"}  # the latter only beside several workers
+    beside_workers = {"gateway.rate_limit", "gateway.api_keys.0.rate_limit"}
+    assert refused == {*NOT_SUPPORTED, *beside_workers}
 
 
 def test_with_every_option_on_but_those_the_example_resolves(example) -> None:
     text = switched_on(EXAMPLE).replace("  workers: 2", "  workers: 1")
     text = re.sub(r"^    gpus: all\n    # .*\n    healthcheck:\n(?:      .*\n)+", "", text, flags=re.MULTILINE)
-    text = re.sub(r"^  api_keys:\n(?:    .*\n)+", "", text, flags=re.MULTILINE)
-    digits = example.resolve(text, profiles=["vision"]).models["digits"]
+    digits = example.resolve(text, profiles=["vision"], environ={"SANDBOX_CI_KEY": "k"}).models["digits"]
     assert (digits.replicas, digits.limits.memory, digits.limits.pids) == (2, 512 * 1024**2, 256)
     assert digits.serving.batching == Batching(32, 0.005)
     assert (digits.environment, digits.depends_on) == ({"A": "1", "LOG_LEVEL": "info"}, ("hello",))

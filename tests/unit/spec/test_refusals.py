@@ -35,12 +35,14 @@ def gateway(key: str, value: str, reference: str, message: str, hint: str) -> Ca
     return Case(f"gateway.{key}", text, reference, 3, f"gateway.{key}: {message}", hint)
 
 
-def api_key(key: str, value: str, reference: str, message: str, hint: str) -> Case:
+def api_key(key: str, value: str, reference: str, message: str, hint: str, suffix: str = "") -> Case:  # noqa: PLR0917 - likewise
     fields = {"name": "ci", "key": "k", key: value}
     items = "".join(f"      {name}: {field}\n" for name, field in fields.items()).replace("      ", "    - ", 1)
     text = f"models: {{}}\ngateway:\n  api_keys:\n{items}"
     line = 4 + list(fields).index(key)
-    return Case(f"gateway.api_keys.*.{key}", text, reference, line, f"gateway.api_keys.0.{key}: {message}", hint)
+    return Case(
+        f"gateway.api_keys.*.{key}", text, reference, line, f"gateway.api_keys.0.{key}{suffix}: {message}", hint
+    )
 
 
 def model(key: str, value: str, reference: str, message: str, hint: str, suffix: str = "") -> Case:  # noqa: PLR0917 - a table below
@@ -76,6 +78,7 @@ YES_NO = "write true or false"
 SPAN = "write a duration such as 30s"
 SIZE = "write a size such as 512M"
 ITEMS = "write [a, b], or - a lines below it"
+NO_KEY = "write text in quotes without spaces, best ${VARIABLE}, or sha256: and the 64 hex digits of its hash"
 BELOW = "write key: value lines below it"
 
 CASES = [
@@ -98,7 +101,7 @@ CASES = [
     Case("models", "models:\n  hello: m\n  hello: n\n", "duplicate-key", 3, "hello: is written twice in one mapping", "remove one of the two; YAML would silently take the last"),
     Case("models", "models: {\n", "yaml-syntax", 2, "did not find expected node content", "check quotes, brackets and indentation here and on the line above"),
     Case("models", "models:\n  hello: ${DIR:?where is it}\n", "interpolation", 2, "models.hello: the variable DIR is not set: where is it", "set DIR in the environment or in the file .env beside sandbox.yaml"),
-    gateway("host", "0.0.0.0", "insecure-gateway", "0.0.0.0 can be reached from other machines, and there are no keys", "write gateway.insecure: true to open it to everybody, or host: 127.0.0.1"),
+    gateway("host", "0.0.0.0", "insecure-gateway", "0.0.0.0 can be reached from other machines, and there are no keys", "write gateway.api_keys, or gateway.insecure: true to open it to everybody, or host: 127.0.0.1"),
     gateway("host", "'*'", "bad-value", "'*' is no address or host name", "write for example 127.0.0.1, ::1 or localhost"),
     gateway("host", "1.2.3", "bad-value", "'1.2.3' is no address or host name", "write for example 127.0.0.1, ::1 or localhost"),
     gateway("port", "65536", "bad-value", "must be between 0 and 65535, not 65536", "write a number between 0 and 65535"),
@@ -108,15 +111,16 @@ CASES = [
     gateway("insecure", "maybe", "wrong-type", "must be true or false, not 'maybe'", YES_NO),
     gateway("hosts", "a.example", "wrong-type", "must be a list, not 'a.example'", ITEMS),
     gateway("origins", "a.example", "wrong-type", "must be a list, not 'a.example'", ITEMS),
-    gateway("api_keys", "[{name: a, key: b}]", "not-supported", "is not supported yet", "remove it; this release knows only its default"),
     gateway("api_keys", "secret", "wrong-type", "must be a list, not 'secret'", ITEMS),
     gateway("rate_limit", "100", "bad-value", "'100' is no rate", "write for example 100/minute or 5/10s"),
     gateway("max_body", "0", "bad-value", "must be at least one byte", "write for example 10M"),
     gateway("max_body", "true", "wrong-type", "must be a size such as 10M, not true", "write a size such as 10M"),
     gateway("prot", "1", "unknown-key", "unknown key", "did you mean port?"),
     api_key("name", "7", "wrong-type", "must be text, not the number 7", "put it in quotes"),
-    api_key("key", "''", "bad-value", "must not be empty", "write a value or remove the key"),
+    *(api_key("key", value, "bad-value", "is no key", NO_KEY) for value in ("''", "a b", "77", "'***'", "sha256:abc", "'a\u00e9'")),
     api_key("models", "all", "wrong-type", "must be a list, not 'all'", ITEMS),
+    api_key("allow", "[infer, all]", "bad-value", "must be infer, manage or observe, not 'all'", "write infer, manage or observe", ".1"),
+    api_key("models", "[nobody]", "unknown-model", "there is no model 'nobody'", "the models are none", ".0"),
     api_key("allow", "infer", "wrong-type", "must be a list, not 'infer'", ITEMS),
     api_key("rate_limit", "1/0s", "bad-value", "'1/0s' has no period", "write for example 100/minute or 5/10s"),
     Case("gateway.api_keys.*.key", "models: {}\ngateway:\n  api_keys:\n    - name: a\n", "missing-key", 4, "gateway.api_keys.0.key: is missing", "add key:"),
