@@ -22,6 +22,7 @@ from orchestrator.control.generations import Generations
 from orchestrator.control.handover import Handover
 from orchestrator.control.history import History
 from orchestrator.control.journal import Journal
+from orchestrator.control.learned import Learned
 from orchestrator.control.logs import Logs
 from orchestrator.control.meters import Meters
 from orchestrator.control.reconciler import DRAIN_AT_DOWN, Reconciler
@@ -76,6 +77,7 @@ class Control:
             logs=logs,
             meters=meters,
             standing=Standing(store),
+            learned=Learned(store),
         )
         generations = Generations(
             self.place.project, store, allowed=[self.place.directory], read_config=resolve.model_config

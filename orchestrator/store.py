@@ -20,6 +20,8 @@ GenerationState = Literal["made", "active", "failed", "retired"]
 
 # The newest events that are kept; older ones go as new ones come.
 EVENTS_KEPT = 10_000
+# The newest lists of imports that are kept.
+IMPORTS_KEPT = 500
 # Bytes: what SQLite's journal and its index take at least.
 LEAST_ROOM = 64 * 1024
 
@@ -44,6 +46,12 @@ MIGRATIONS = (
     """,
     """
     CREATE TABLE notes (kind TEXT NOT NULL, model TEXT NOT NULL, PRIMARY KEY (kind, model)) WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE imports (
+        lock_hash TEXT NOT NULL, model TEXT NOT NULL, names TEXT NOT NULL, learned REAL NOT NULL,
+        PRIMARY KEY (lock_hash, model)
+    ) WITHOUT ROWID;
     """,
 )
 
@@ -126,6 +134,20 @@ class Store:
         with self._transaction() as connection:
             query = "DELETE FROM notes WHERE kind = ? AND model = coalesce(?, model)"
             connection.execute(query, (kind, model))
+
+    def keep_imports(self, lock_hash: str, model: str, names: Sequence[str]) -> None:
+        """Remember which modules a model's workers imported in this environment, in place of what was known."""
+        values = (lock_hash, model, json.dumps(names), time.time())
+        oldest = "SELECT lock_hash, model FROM imports ORDER BY learned DESC LIMIT -1 OFFSET ?"
+        with self._transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO imports VALUES (?, ?, ?, ?)", values)
+            connection.execute(f"DELETE FROM imports WHERE (lock_hash, model) IN ({oldest})", (IMPORTS_KEPT,))  # noqa: S608 - the text holds no value
+
+    def imports(self, lock_hash: str) -> dict[str, list[str]]:
+        """What is remembered of this environment, by model, the newest first."""
+        query = "SELECT model, names FROM imports WHERE lock_hash = ? ORDER BY learned DESC"
+        with self._transaction() as connection:
+            return {model: json.loads(names) for model, names in connection.execute(query, (lock_hash,))}
 
     def add_generation(self, row: GenerationRow) -> None:
         """Remember a generation; `created` is set to now where it is 0."""

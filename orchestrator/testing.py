@@ -54,7 +54,7 @@ class FakeAgent:
 
     `# syntax` and `# import` fail with that error, `# load` fails in its load(), `# hang` never becomes ready, all else
     is ready at once. how: the way that it has workers, "fork" or "spawn". takes: bytes that each generation takes.
-    ends_by: how a retired worker ends.
+    ends_by: how a retired worker ends. imports: what each says that it imported.
     """
 
     def __init__(self, place: ReplicaPlace, on_exit: Callable[[], None]) -> None:
@@ -62,6 +62,7 @@ class FakeAgent:
         self._on_exit = on_exit
         self.how = "fork"
         self.takes = 0
+        self.imports: list[str] = []
         self.ends_by = "exit 0"
         self.workers: dict[int, dict[str, Any]] = {}
         self.active: int | None = None
@@ -156,7 +157,7 @@ class FakeAgent:
             worker["state"] = "ready"
             ready = {"type": "ready", "generation": number, "attempt": attempt, "peak": {"load": self.takes}}
             ready |= {"socket": worker["socket"], "pid": worker["pid"]}
-            self.tell({**ready, "phases": {self.how: 0.001}, "imports": [], "info": {}})
+            self.tell({**ready, "phases": {self.how: 0.001}, "imports": self.imports, "info": {}})
 
     def fail(self, number: int, attempt: int, phase: str, kind: str) -> None:
         """A worker that loads fails."""

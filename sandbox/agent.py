@@ -131,6 +131,7 @@ class Agent:
             "retire": self._retire,
             "configure": self._configure,
             "preload": self._preload,
+            "learned": lambda order: self._nursery.hand(wire.names(order["imports"])),
             "usage": self._usage,
             "stop": lambda order: self._stop(order["drain"], order["grace"]),
         }

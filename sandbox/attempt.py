@@ -50,6 +50,7 @@ class Attempt:
         self.socket = f"g{self.key[0]}-{self.key[1]}.sock"
         self.phases: Dict[str, float] = {}
         self.info: Dict[str, Any] = {}
+        self._imports: List[str] = []
         self.active = False
         self.child: Optional[Child] = None
         # Until when it may load, or finish what it holds (monotonic).
@@ -290,19 +291,19 @@ class Attempt:
         self.phases.update({name: wire.number(spent) for name, spent in wire.mapping(said.get("phases")).items()})
         if self.child is not None:
             self.child.forget_stacks()
-        imports = wire.names(said.get("imports"))
+        self._imports = wire.names(said.get("imports"))
         self._changed(self)
-        self.say_ready(imports)
+        self.say_ready()
         if self.order.get("mode") == "fork" or self._delivery.why:
             spent = sum(self.phases.get(phase, 0.0) for phase in ("import", "load", "warmup"))
-            self._replica.cradle.nursery.learn(imports, self._delivery.job, spent)
+            self._replica.cradle.nursery.learn(self._imports, self._delivery.job, spent)
 
-    def say_ready(self, imports: Optional[List[str]] = None) -> None:
+    def say_ready(self) -> None:
         ready = {
             "socket": self.socket,
             "pid": self.pid,
             "phases": self.phases,
-            "imports": imports or [],
+            "imports": self._imports,
             "spawned": self._delivery.why,
         }
         self._report("ready", info=self.info, peak=self.peak, **ready)
@@ -344,6 +345,7 @@ class Attempt:
             roots = [self._replica.config["source"], self._tree]
             error = blame.place(self._error or blame.death(cause, self._phase), stacks, roots)
             self._report("failed", phase=self._phase, error=error)
+            self._replica.cradle.nursery.stumbled()
         else:
             self._report(
                 "exited", pid=self.pid, cause="killed" if self._killed else cause, active=self.active, cut=self._cut

@@ -47,8 +47,9 @@ class Delivery:
 
     def begin(self) -> None:
         self.job = jobs.worker(self._order, self._replica.config, self._socket)
-        second = self._replica.cradle.nursery.second
-        if not preloads(self.job["assignment"]["tree"]):
+        tree, second = self.job["assignment"]["tree"], self._replica.cradle.nursery.second
+        self._replica.cradle.nursery.meet(tree)
+        if not preloads(tree):
             second.drop("")
         elif self._order["mode"] != "spawn" and not second.ready and not self._abandoned:
             self._expecting.begins("preload")

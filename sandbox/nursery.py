@@ -8,12 +8,13 @@ from __future__ import annotations
 import time
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
-from sandbox import children, start, wire
+from sandbox import children, start
 from sandbox.forker import Forked, Forker, MakeCapture, Wish
 from sandbox.loop import Loop
 from sandbox.second import Outcome, Second, Settled
 from sandbox.steps import Step, preloads
 from sandbox.trial import Trial, Verdict
+from sandbox.wishes import Wishes, package, steered
 
 # A trial has so long, and so many times what the load took that it repeats.
 _TRIAL_SECONDS, _TRIAL_TIMES = 10.0, 3.0
@@ -37,15 +38,9 @@ class Nursery:
         self._cpus = cpus
         self._capture = capture
         self._changed = changed
-        self._asked: List[Step] = []
-        self._scanned: List[Step] = []
-        self._learned: List[str] = []
-        # Packages that were steered otherwise than could be foreseen: each worker imports them itself.
-        self._unfit: Dict[str, str] = {}
+        self._wishes = Wishes()
         self._current: Optional[Forker] = None
         self._next: Optional[Forker] = None
-        # Wishes whose zygote did not come up: the same would fail again.
-        self._hopeless: List[Wish] = []
         self._leaving: List[Forker] = []
         # Why the successor that was wished for is not in use.
         self._note = ""
@@ -64,7 +59,7 @@ class Nursery:
 
     def open(self, brood: children.Children) -> None:
         self._brood = brood
-        self._current = self._start(self._wish())
+        self._current = self._start(self._wishes.now(handed=False))
 
     @property
     def ready(self) -> bool:
@@ -102,7 +97,7 @@ class Nursery:
 
     def _reason(self, current: Forker) -> str:
         """Why it cannot be forked from, or does not have all that workers imported; "" where neither is so."""
-        return current.reason or self._note or next(iter(self._unfit.values()), "")
+        return current.reason or self._note or next(iter(self._wishes.unfit.values()), "")
 
     def when_settled(self, settled: Callable[[], None]) -> None:
         """Call once the zygote is no longer starting."""
@@ -130,33 +125,48 @@ class Nursery:
 
     def preload(self, imports: List[str], environment: Mapping[str, str]) -> None:
         """Control's wish; what workers were seen to import is added to it."""
-        self._asked = [("set", *item) for item in sorted(environment.items())] + [("import", name) for name in imports]
+        self._wishes.asked = [("set", *item) for item in sorted(environment.items())] + [
+            ("import", name) for name in imports
+        ]
         if not self._replace():
             self._changed(self.state)
 
     def learn(self, imports: List[str], job: start.Job, seconds: float) -> None:
-        """Add what a good worker imported: the next ones find it there. A fork cannot tell what it did not need to.
+        """Add what a good worker imported: the next ones find it there.
 
         job: the worker's; seconds: what its load took.
         """
-        self._model, self._model_steps = (job, seconds), self._scanned
+        self._model, self._model_steps = (job, seconds), self._wishes.scanned
         if self._untried and self._next is not None:
             self._untried = False
             self._try(self._next, job, seconds)
-        self._learned = wire.by_depth([*self._learned, *imports])
+        self._wishes.learn(imports)
         self._replace()
+
+    def hand(self, imports: List[str]) -> None:
+        """What workers of other replicas imported. The next zygote has it, and waits for a load to be tried with."""
+        self._wishes.hand(imports)
+
+    def meet(self, tree: str) -> None:
+        """The files of a load that begins."""
+        self._wishes.namesakes(tree)
+
+    def stumbled(self) -> None:
+        """A load failed. Where none ever went well, nothing that has to be tried would come into use."""
+        if self._model is None:
+            self._renounce()
 
     def scanned(self, steps: List[Step]) -> None:
         """What the newest files begin with: other steps make another zygote, and what was unfit may fit now."""
-        if steps != self._scanned:
-            self._scanned = steps
-            self._unfit.clear()
+        if steps != self._wishes.scanned:
+            self._wishes.scanned = steps
+            self._wishes.unfit.clear()
         self._replace()
 
     def unfit(self, module: str, reason: str) -> None:
         """Leave out a module that was preloaded under other variables, unless a better zygote is coming."""
         if self._next is None:
-            self._unfit[module.partition(".")[0]] = reason
+            self._wishes.unfit[package(module)] = reason
             self._replace()
         self.second.drop(reason)
 
@@ -182,30 +192,26 @@ class Nursery:
         own = (self._current, self._next, *self._leaving, *self.second.forkers)
         return [forker for forker in own if forker is not None]
 
-    def _wish(self) -> Wish:
-        steps = dict.fromkeys([*self._asked, *self._scanned, *(("import", name) for name in self._learned)])
-        return tuple(step for step in steps if step[0] != "import" or step[1].partition(".")[0] not in self._unfit)
-
     def _start(self, wish: Wish) -> Forker:
         self._started = time.monotonic()
         return Forker(self._loop, self._brood, wish, self._capture, self._took, cpus=self._cpus)
 
     def _replace(self) -> bool:
         """Start a successor unless the one in use, or on its way, already is what is wished. True if one comes."""
-        wish = self._wish()
+        wish = self._wishes.now()
         if self._next is not None:
             # When it is there, `_took` looks at the wish again.
             return True
         current = self._current
-        if self._closed or current is None or current.state == "dead" or wish in self._hopeless:
+        if self._closed or current is None or current.state == "dead" or wish in self._wishes.hopeless:
             return False
-        wanted, there = _steered(wish), _steered(current.wish)
+        wanted, there = steered(wish), steered(current.wish)
         if self._failed_with is not None and self._model is not None and self._failed_with is not self._model[0]:
             # Other code: it may do now.
             self._failed_with = None
             self._next = self._start(wish)
             return True
-        unfit = any(name.partition(".")[0] in self._unfit for name in there)
+        unfit = any(package(name) in self._wishes.unfit for name in there)
         if not unfit and all(there.get(name) == sets for name, sets in wanted.items()):
             return False
         self._next = self._start(wish)
@@ -214,10 +220,7 @@ class Nursery:
     def _took(self, forker: Forker) -> None:
         """A zygote's state changed."""
         if forker is self._next:
-            if forker.state == "ready" and forker.imports and self._model is not None:
-                self._try(forker, *self._model)
-            else:
-                self._succeed(forker)
+            self._arrived(forker)
         elif forker is self._current:
             if forker.state == "dead":
                 self._lose(forker)
@@ -231,6 +234,27 @@ class Nursery:
             for settled in waiting:
                 settled()
 
+    def _arrived(self, forker: Forker) -> None:
+        """The successor has imported, or could not."""
+        if forker.state == "ready" and forker.imports and self._model is not None:
+            self._try(forker, *self._model)
+        elif forker.state == "ready" and self._wishes.has_handed(forker.wish):
+            self._untried = True
+        elif forker.state == "ready" or not self._renounce():
+            self._succeed(forker)
+
+    def _renounce(self) -> bool:
+        """Do without what was handed over: this model may not need it. True where a successor is given up for that."""
+        handed, forker = self._wishes.renounce(), self._next
+        if forker is None or handed.isdisjoint(step[1] for step in forker.wish):
+            return False
+        self._next, self._untried = None, False
+        if forker.state != "dead":
+            self._leaving.append(forker)
+            forker.kill()
+        self._replace()
+        return True
+
     def _try(self, forker: Forker, job: start.Job, seconds: float) -> None:
         """Only a zygote whose fork can load the model comes into use."""
         if preloads(job["assignment"]["tree"]):
@@ -243,11 +267,13 @@ class Nursery:
             if verdict.fault and self._model is not None and self._model[0] is not job:
                 self._try(forker, *self._model)  # its files may have been changed under it
                 return
-            if verdict.module and self._model_steps != self._scanned:
+            if verdict.module and self._model_steps != self._wishes.scanned:
                 self._untried = True  # that code sets other variables than the newest, for which this zygote is
                 return
             if verdict.module:
-                self._unfit[verdict.module.partition(".")[0]] = verdict.fault
+                self._wishes.unfit[package(verdict.module)] = verdict.fault
+            elif verdict.fault and self._renounce():
+                return  # what other replicas imported may be at fault: the one without it is tried by itself
             elif verdict.fault:
                 forker.state, forker.reason, self._failed_with = "unsafe", verdict.fault, job
             self._succeed(forker)
@@ -258,8 +284,8 @@ class Nursery:
         """The successor is up, or is not: then the old one stays, and the news says why."""
         self._next, self._untried = None, False
         if forker.state == "dead":
-            self._hopeless.append(forker.wish)
-            self._note = f"preloading {', '.join(_steered(forker.wish))} failed: {forker.reason}"
+            self._wishes.hopeless.append(forker.wish)
+            self._note = f"preloading {', '.join(steered(forker.wish))} failed: {forker.reason}"
             self._changed(self.state)
             return
         self._note = ""
@@ -282,7 +308,7 @@ class Nursery:
         current, second = self._current, self.second.forker
         if current is None or second is None or self._closed or {current.state, second.state} != {"ready"}:
             return
-        if _steered(current.wish).items() - _steered(second.wish).items():
+        if steered(current.wish).items() - steered(second.wish).items():
             second.bring(current.wish)
 
     def _lose(self, forker: Forker) -> None:
@@ -290,7 +316,7 @@ class Nursery:
         if self._closed:
             return
         if not forker.probes:
-            self._hopeless.append(forker.wish)
+            self._wishes.hopeless.append(forker.wish)
         if time.monotonic() - self._started > _SOUND_SECONDS:
             self._backoff = _BACKOFF[0]
         self._loop.later(self._backoff, self._restart)
@@ -299,19 +325,7 @@ class Nursery:
     def _restart(self) -> None:
         if self._closed or self._current is None or self._current.state != "dead":
             return
-        wish = self._wish()
+        wish = self._wishes.now(handed=False)
         # One that never got ready with its imports is tried bare.
-        self._current = self._start(() if wish in self._hopeless else wish)
+        self._current = self._start(() if wish in self._wishes.hopeless else wish)
         self._changed(self.state)
-
-
-def _steered(wish: Wish) -> Dict[str, Wish]:
-    """Each import with the variables that are set before it."""
-    found: Dict[str, Wish] = {}
-    before: Wish = ()
-    for step in wish:
-        if step[0] == "import":
-            found.setdefault(step[1], before)
-        else:
-            before = (*before, step)
-    return found

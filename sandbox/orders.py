@@ -30,6 +30,7 @@ _FIELDS: Dict[str, Dict[str, _Kind]] = {
     "retire": {**_KEY, "drain": _NUMBER, "grace": _NUMBER},
     "configure": {"serving": dict, "load_timeout": (*_NUMBER, type(None))},
     "preload": {"imports": list},
+    "learned": {"imports": list},
     "usage": {},
     "stop": {"drain": _NUMBER, "grace": _NUMBER},
 }

@@ -67,6 +67,7 @@ class Replica:
     greeted: asyncio.Event = field(default_factory=asyncio.Event)
     activated: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    taught: bool = False  # a worker of it got ready: later ones may be forked with what it imported
     last_attempt: int = 0
     memory: int | None = None  # bytes that all of it used when it was last asked; None where its agent cannot know
     measured: asyncio.Event = field(default_factory=asyncio.Event)

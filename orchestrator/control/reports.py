@@ -77,6 +77,10 @@ class Reports:
         active = message.get("active")
         replica.active = int(active) if isinstance(active, int) else None
         replica.silent_since = None
+        if replica.record is not None:
+            imports = self._world.learned.of(replica.record.lock_hash, self._state.name)
+            if imports:
+                replica.send({"type": "learned", "imports": imports})
         replica.greeted.set()
 
     def _listed(self, replica: Replica, attempt: int, entry: Mapping[str, Any]) -> None:
@@ -92,6 +96,7 @@ class Reports:
         worker.socket, worker.pid = str(entry.get("socket") or ""), entry.get("pid")
         worker.info, worker.phases = entry.get("info") or {}, dict(entry.get("phases") or {})
         if worker.state == "ready":
+            replica.taught = True
             self._state.peak = peak_of(entry.get("peak")) or self._state.peak
 
     def _about_worker(self, replica: Replica, message: Message) -> None:
@@ -121,6 +126,12 @@ class Reports:
         worker.spawned = str(message.get("spawned") or "")
         self._state.peak = peak_of(message.get("peak")) or self._state.peak
         self._state.retry_at.pop(f"load:{replica.incarnation}", None)
+        if replica.record is not None:
+            # The first of a replica has a zygote that no worker taught, and one of an interpreter of its own has none.
+            alone = "spawn" in worker.phases or not replica.taught
+            enter = self._world.learned.replace if alone else self._world.learned.add
+            enter(replica.record.lock_hash, self._state.name, message.get("imports"))
+        replica.taught = True
 
     def _failed(self, replica: Replica, worker: Worker, found: Problem) -> None:
         replica.workers.pop(worker.attempt, None)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator.control.journal import Journal
+from orchestrator.control.learned import Learned
 from orchestrator.control.logs import Logs
 from orchestrator.control.meters import Meters
 from orchestrator.control.standing import Standing
@@ -27,6 +28,7 @@ class World:
     logs: Logs
     meters: Meters
     standing: Standing
+    learned: Learned
 
     def revivable(self) -> dict[str, bool]:
         """Whether a dead agent can be started again, by runtime."""

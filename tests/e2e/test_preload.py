@@ -33,6 +33,16 @@ HELPER = "class Scale:\n    factor = {factor}\n\nVALUE = {factor}\n"
 MAIN = "import sandbox\n\ndef predict() -> dict:\n    return dict(sandbox.preloaded(), edit={edit})\n"
 STEERED = 'import os\nos.environ["IDNA_MODE"] = "{mode}"\nimport idna\n\ndef predict() -> str:\n    return os.environ["IDNA_MODE"]\n'
 
+LAZY = """
+import os, sys
+THERE = "idna" in sys.modules
+def load():
+    if "STAGE" not in os.environ:
+        import idna
+def predict() -> dict:
+    return {{"there": THERE, "stage": os.environ.get("STAGE"), "edit": {edit}}}
+"""
+
 
 def preload(what: str) -> str:
     return PRELOAD.replace("{what}", what)
@@ -43,7 +53,8 @@ def running(shared: Sandbox) -> None:
     shared.model("kept", MAIN.format(edit=1), preload__py=preload("VALUE"), helper__py=HELPER.format(factor=1))
     (shared.data("kept") / "weights").write_text("old")
     shared.model("steered", STEERED.format(mode="left"), requirements__txt="idna==3.10\n")
-    shared.spec({"kept": None, "steered": None})
+    shared.model("lazy", LAZY.format(edit=1), requirements__txt="idna==3.10\n")
+    shared.spec({"kept": None, "steered": None, "lazy": None})
     shared.up(deadline=180.0)
 
 
@@ -92,3 +103,23 @@ def test_a_variable_that_steers_an_import_is_never_ignored(shared: Sandbox) -> N
         return event["data"]["tier"] == "spawn" and "environment variable IDNA_MODE" in event["message"]
 
     shared.until(flip, deadline=60.0)
+
+
+def test_a_new_replica_preloads_what_the_workers_of_the_one_before_imported(shared: Sandbox) -> None:
+    """Nothing in the new one imports it: it is known from before, and in use once it was tried beside what answers."""
+    assert shared.call("lazy").prediction["stage"] is None
+    mark = shared.mark()
+    shared.spec({"kept": None, "steered": None, "lazy": {"environment": {"STAGE": "second"}}})
+    shared.event("lazy", "reload", since=mark, tier="replace", ok=True)
+    assert shared.call("lazy").prediction == {"there": False, "stage": "second", "edit": 1}
+    edits = itertools.count(2)
+
+    def there() -> bool:
+        edit = next(edits)
+        event = shared.edit("lazy/main.py", LAZY.format(edit=edit))
+        assert event["data"]["tier"] == "fork"
+        prediction = shared.call("lazy").prediction
+        assert prediction["edit"] == edit
+        return bool(prediction["there"])
+
+    shared.until(there, deadline=30.0)

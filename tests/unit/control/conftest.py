@@ -13,6 +13,7 @@ import pytest
 
 from orchestrator.control.generations import Generations
 from orchestrator.control.journal import Journal
+from orchestrator.control.learned import Learned
 from orchestrator.control.logs import Logs
 from orchestrator.control.meters import Meters
 from orchestrator.control.model import Model
@@ -56,6 +57,7 @@ class Bench:
             logs=Logs(str(self.folder / "logs")),
             meters=Meters(),
             standing=Standing(self.store),
+            learned=Learned(self.store),
         )
 
     def make_model(self) -> Model:
