@@ -367,7 +367,7 @@ def test_a_generation_that_is_not_there_is_neither_gone_back_to_nor_waited_for(z
 @meets("unknown-model", "no-main")
 def test_what_cannot_be_waited_for_is_named(zoo: Sandbox) -> None:
     check(zoo.cli("wait", "onw", code=None), "unknown-model", "did you mean one?")
-    check(zoo.cli("wait", "nomain", code=None), "no-main", "no main.py", code=EXIT_FAILURE)
+    check(zoo.cli("wait", "nomain", "--generation", "latest", code=None), "no-main", "no main.py", code=EXIT_FAILURE)
 
 
 @meets("interrupted")
