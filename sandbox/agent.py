@@ -18,7 +18,7 @@ from sandbox.attempt import Attempt
 from sandbox.birth import Cradle
 from sandbox.children import Children
 from sandbox.loop import Loop
-from sandbox.nursery import Nursery
+from sandbox.nursery import TRIAL_SECONDS, Nursery
 from sandbox.orders import well_formed
 from sandbox.output import Capture, Echo, LogFile
 from sandbox.peer import Peer
@@ -61,7 +61,13 @@ class Agent:
         self._sockets = os.open(config["sockets"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._log = LogFile(self._sockets)
         self._echo = Echo() if os.getpid() == 1 else None
-        self._nursery = Nursery(self._loop, self._zygote_capture, self._zygote_changed, cpus=config["cpus"])
+        self._nursery = Nursery(
+            self._loop,
+            self._zygote_capture,
+            self._zygote_changed,
+            cpus=config["cpus"],
+            trial_seconds=config.get("trial_seconds", TRIAL_SECONDS),
+        )
         self._brood = Children(self._loop, self._nursery.look, lambda: not self._nursery.busy)
         self._spares = Spares(self._loop, self._brood, self._nursery, self._capture, config["cpus"])
         self._replica = Replica(

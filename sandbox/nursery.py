@@ -17,7 +17,7 @@ from sandbox.trial import Trial, Verdict
 from sandbox.wishes import Wishes, package, steered
 
 # A trial has so long, and so many times what the load took that it repeats.
-_TRIAL_SECONDS, _TRIAL_TIMES = 10.0, 3.0
+TRIAL_SECONDS, _TRIAL_TIMES = 10.0, 3.0
 _BACKOFF = (0.1, 30.0)
 # A zygote that lived this long died of something else than its own start.
 _SOUND_SECONDS = 60.0
@@ -33,9 +33,11 @@ class Nursery:
         changed: Callable[[Dict[str, Any]], None],
         *,
         cpus: Optional[float] = None,
+        trial_seconds: float = TRIAL_SECONDS,
     ) -> None:
         self._loop = loop
         self._cpus = cpus
+        self._trial_seconds = trial_seconds
         self._capture = capture
         self._changed = changed
         self._wishes = Wishes()
@@ -278,7 +280,7 @@ class Nursery:
                 forker.state, forker.reason, self._failed_with = "unsafe", verdict.fault, job
             self._succeed(forker)
 
-        Trial(self._loop, self._brood, forker, job, _TRIAL_SECONDS + _TRIAL_TIMES * seconds, done=done)
+        Trial(self._loop, self._brood, forker, job, self._trial_seconds + _TRIAL_TIMES * seconds, done=done)
 
     def _succeed(self, forker: Forker) -> None:
         """The successor is up, or is not: then the old one stays, and the news says why."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,8 +22,8 @@ def guest_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 def make_replica(tmp_path: Path, guest_folder: str) -> Iterator[Callable[..., Replica]]:
     made: list[Replica] = []
 
-    def make(python: str, environment: dict[str, str] | None = None) -> Replica:
-        made.append(Replica(tmp_path / f"r{len(made)}", python, guest_folder, environment))
+    def make(python: str, environment: dict[str, str] | None = None, **config: Any) -> Replica:
+        made.append(Replica(tmp_path / f"r{len(made)}", python, guest_folder, environment, **config))
         return made[-1]
 
     yield make

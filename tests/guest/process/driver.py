@@ -89,7 +89,15 @@ def _connect(path: Path) -> socket.socket | None:
 class Replica:
     """An agent in folders of its own, and what a control would do with it."""
 
-    def __init__(self, folder: Path, python: str, guest_folder: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        python: str,
+        guest_folder: str,
+        environment: dict[str, str] | None = None,
+        **config: Any,
+    ) -> None:
+        self._config = config
         self.python = python
         self.sockets = folder / "s"
         self.generations = folder / "generations"
@@ -127,6 +135,7 @@ class Replica:
             "cpus": None,
             "isolation": None,
             "grace": 1.0,
+            **self._config,
         }
         arguments = [self.python, "-I", "-B", self._guest, json.dumps(config)]
         agent = subprocess.Popen(arguments, env=self._environment, stdin=subprocess.DEVNULL, start_new_session=True)

@@ -59,6 +59,15 @@ def test_a_model_that_does_not_bear_a_fork_is_spawned_and_says_why(
     assert replica.predict(ready["socket"], x=1) == 3
 
 
+def test_a_trial_that_hangs_ends_at_its_deadline_and_the_model_is_spawned(
+    make_replica: Callable[..., Replica], environment: Callable[..., str]
+) -> None:
+    replica = make_replica(environment(fragile=FRAGILE), trial_seconds=0.5)
+    replica.ready(1, MAIN.format(load="hang", predict="", edit=1))
+    assert verdict(replica)["reason"].startswith("a trial fork did not load in ")
+    assert "spawn" in replica.ready(2, MAIN.format(load="hang", predict="", edit=2))["phases"]
+
+
 def test_code_that_bears_a_fork_again_is_forked_again(
     make_replica: Callable[..., Replica], environment: Callable[..., str]
 ) -> None:
