@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from orchestrator import __version__
-from orchestrator.commands import calls, history, images, inspect, lifecycle, logs, setup, spec, usage, verbs
+from orchestrator.commands import calls, history, images, inside, inspect, lifecycle, logs, setup, spec, usage, verbs
 from orchestrator.commands.session import Session
 from orchestrator.errors import EXIT_FAILURE, EXIT_INTERRUPTED, SandboxError
 from orchestrator.render import Screen
@@ -54,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands: argparse._SubParsersAction[argparse.ArgumentParser] = parser.add_subparsers(
         dest="command", metavar="COMMAND", parser_class=_Parser
     )
-    for family in (lifecycle, verbs, images, inspect, usage, history, logs, calls, spec):
+    for family in (lifecycle, verbs, images, inspect, usage, inside, history, logs, calls, spec):
         family.register(commands)
     setup.register(commands, build_parser)
     return parser

@@ -133,3 +133,18 @@ def test_what_was_built_beforehand_is_what_runs(sandbox: Sandbox) -> None:
     assert sandbox.row("one")["python"] == row["python"]
     assert not [each for each in sandbox.events if each["event"] == "build"]
     sandbox.down("--rmi", "local")
+
+
+SHOWS = "import os\nprint(os.getuid(), os.getcwd(), os.environ['LOG'], os.path.isdir('/run/sandbox/generations'))\n"
+
+
+def test_a_command_runs_where_the_model_runs(sandbox: Sandbox) -> None:
+    sandbox.model("one", "import os\n\n\ndef predict() -> int:\n    return os.getuid()\n")
+    sandbox.spec({"one": {"environment": {"LOG": "info"}}})
+    sandbox.up()
+    done = sandbox.cli("exec", "-T", "one", "python", "-c", SHOWS, code=None)
+    if done.returncode == 1:
+        assert "(isolation)" in done.stderr  # nothing to enter on this machine, or not for this user
+        return
+    assert done.stdout == f"{sandbox.call('one').prediction} /tmp info True\n", done.stderr
+    assert sandbox.cli("exec", "-T", "one", "sh", "-c", "exit 7", code=None).returncode == 7
