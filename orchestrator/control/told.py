@@ -37,6 +37,7 @@ class Told:
             "host": gateway.host,
             "port": gateway.port,
             "insecure": gateway.insecure,
+            "access_log": gateway.access_log,
             "keys": keys,
         }
         return self.policy

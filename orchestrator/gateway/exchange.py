@@ -339,7 +339,10 @@ class Exchange:
         if counted:
             gateway.journal.count(self._model, endpoint.path, code, seconds)
         if gateway.journal.writes:
-            entry = Entry(self.id, head.method, head.target, client.address, self._model, endpoint.path, generation)
+            key = self._ticket.key.name if self._ticket.key is not None else ""
+            entry = Entry(
+                self.id, head.method, head.target, client.address, self._model, endpoint.path, generation, key
+            )
             gateway.journal.write(entry, code, seconds)
         client.hold(False)
         if keep is None:

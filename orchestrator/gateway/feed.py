@@ -101,7 +101,7 @@ class Feed:
             case "sync":
                 policy = Policy.parse(message["policy"])
                 routes = {name: parse_route(route) for name, route in message["models"].items()}
-                gateway.admission.use(policy)
+                gateway.use(policy)
                 gateway.pool.retire(gateway.routes.replace(routes))
             case "route":
                 route = message["route"]
@@ -110,7 +110,7 @@ class Feed:
                 # A worker that has just got its route may be suspected afresh.
                 self._suspects = {each for each in self._suspects if each[0] != message["model"]}
             case "policy":
-                gateway.admission.use(Policy.parse(message["policy"]))
+                gateway.use(Policy.parse(message["policy"]))
             case "collect":
                 self._metrics(seq)
                 return

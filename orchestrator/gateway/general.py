@@ -28,7 +28,7 @@ from orchestrator.gateway.keys import API_KEY, AUTHORIZATION, Key
 from orchestrator.gateway.metrics import CLIENT_LEFT, Recorder
 from orchestrator.gateway.pages import Pages
 from orchestrator.gateway.paths import Endpoint, Kind
-from orchestrator.gateway.policy import mark_of, mark_of_key
+from orchestrator.gateway.policy import Policy, mark_of, mark_of_key
 from orchestrator.gateway.pool import Pool
 from orchestrator.gateway.relay import Cut, relay
 from orchestrator.gateway.routes import Routes
@@ -94,6 +94,11 @@ class Gateway:
         self._early = 0
         self._pages = Pages(self.routes, self.recorder, state)
 
+    def use(self, policy: Policy) -> None:
+        """Take new settings, between two requests."""
+        self.admission.use(policy)
+        self.journal.writes = policy.access_log
+
     async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; never raises but for a client that left."""
         loop = asyncio.get_running_loop()
@@ -138,6 +143,7 @@ class Gateway:
         admitted = self.admission.judge(Asked(method, request.raw_path, host, origin, *told))
         endpoint, visit.entry.model = admitted.endpoint, admitted.model
         visit.key, visit.carrier = admitted.key, admitted.carrier
+        visit.entry.key = visit.key.name if visit.key is not None else ""
         visit.entry.route, visit.counted = endpoint.path, endpoint.counted
         lines = self.admission.count(endpoint, request.remote, visit.started, visit.key).decode()
         visit.headers.update((name, value) for name, _, value in (line.partition(": ") for line in lines.splitlines()))

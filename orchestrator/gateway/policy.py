@@ -35,6 +35,7 @@ class Policy:
     port: int = 8080
     insecure: bool = False
     keys: tuple[Key, ...] = ()
+    access_log: bool = False
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Policy:
@@ -48,6 +49,7 @@ class Policy:
             host=str(data.get("host", "127.0.0.1")),
             port=int(data.get("port", 8080)),
             insecure=bool(data.get("insecure", False)),
+            access_log=bool(data.get("access_log", False)),
             keys=tuple(map(Key.parse, data.get("keys") or ())),
         )
 

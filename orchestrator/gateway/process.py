@@ -1,7 +1,7 @@
 """The gateway as a process of its own: the inherited listener, signals, and an orderly end. Started by the keeper.
 
 `SANDBOX_LISTENER_FD` is the listener's descriptor, `SANDBOX_STATE` the folder with control's sockets,
-`SANDBOX_GATEWAY_WORKER` this process's number, `SANDBOX_LOG` a level ("debug" writes a line per request).
+`SANDBOX_GATEWAY_WORKER` this process's number, `SANDBOX_LOG` a level.
 It serves on when control or the keeper die.
 """
 
@@ -67,6 +67,7 @@ async def serve(
             await stop.wait()
         dialling.cancel()
     gateway.pool.close()
+    gateway.journal.flush()
 
 
 async def _run(environment: Mapping[str, str]) -> None:

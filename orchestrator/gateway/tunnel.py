@@ -169,7 +169,8 @@ class Tunnel:
             gateway.forwarder.release(claim, self._connection)
         generation = claim.active.route.generation if claim is not None else None
         address, path = self._client.address, self._endpoint.path
-        entry = Entry(self.id, "GET", self._head.target, address, self._model, path, generation)
+        key = self._key.name if self._key is not None else ""
+        entry = Entry(self.id, "GET", self._head.target, address, self._model, path, generation, key)
         gateway.journal.over(entry, self._code, self._client.loop.time() - self._started)
 
 

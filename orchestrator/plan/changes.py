@@ -63,7 +63,7 @@ def classify_gateway(old: GatewayDesired, new: GatewayDesired) -> Change:
         _word("max_body", _bytes(old.max_body), _bytes(new.max_body)),
         *(
             _named(name, getattr(old, name) == getattr(new, name))
-            for name in ("insecure", "hosts", "origins", "api_keys")
+            for name in ("insecure", "hosts", "origins", "api_keys", "access_log")
         ),
     ]
     found = tuple(f"gateway.{text}" for text in causes if text)

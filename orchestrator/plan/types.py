@@ -156,6 +156,7 @@ class GatewayDesired:
     port: int = 8080
     workers: int = 1
     insecure: bool = False
+    access_log: bool = False
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     api_keys: tuple[ApiKey, ...] = ()

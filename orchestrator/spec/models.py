@@ -128,6 +128,7 @@ class GatewaySpec(Section):
     origins: tuple[Origin, ...] = ()
     api_keys: tuple[ApiKeySpec, ...] = ()
     rate_limit: Rate | None = None
+    access_log: Flag = False
     max_body: BodySize = 10 * 1024**2
 
 

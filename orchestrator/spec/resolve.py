@@ -236,6 +236,7 @@ def _gateway(spec: GatewaySpec) -> GatewayDesired:
         port=spec.port,
         workers=spec.workers,
         insecure=spec.insecure,
+        access_log=spec.access_log,
         hosts=spec.hosts,
         origins=spec.origins,
         api_keys=tuple(ApiKey(each.name, each.key, each.models, each.allow, each.rate_limit) for each in spec.api_keys),

@@ -45,6 +45,7 @@ def _gateway(gateway: GatewayDesired) -> dict[str, Any]:
         "origins": list(gateway.origins),
         "api_keys": [_api_key(key) for key in gateway.api_keys],
         "rate_limit": None if gateway.rate_limit is None else rate_text(gateway.rate_limit),
+        "access_log": gateway.access_log,
         "max_body": size_text(gateway.max_body),
     }
 

@@ -56,6 +56,7 @@ def test_the_defaults_are_those_of_the_product(folder) -> None:
         "port": 8080,
         "workers": 1,
         "insecure": False,
+        "access_log": False,
         "rate_limit": None,
         "max_body": 10 * 1024**2,
     }

@@ -109,6 +109,7 @@ CASES = [
     Case("gateway.rate_limit", "gateway:\n  workers: 2\n  rate_limit: 100/minute\nmodels: {}\n", "not-supported", 3, "gateway.rate_limit: is not supported yet with workers", "set gateway.workers to 1, or remove the limit"),
     gateway("workers", "0", "bad-value", "must be at least 1, not 0", "write a number at least 1"),
     gateway("insecure", "maybe", "wrong-type", "must be true or false, not 'maybe'", YES_NO),
+    gateway("access_log", "maybe", "wrong-type", "must be true or false, not 'maybe'", YES_NO),
     gateway("hosts", "a.example", "wrong-type", "must be a list, not 'a.example'", ITEMS),
     gateway("origins", "a.example", "wrong-type", "must be a list, not 'a.example'", ITEMS),
     gateway("api_keys", "secret", "wrong-type", "must be a list, not 'secret'", ITEMS),
