@@ -137,9 +137,11 @@ def test_a_new_connection_of_control_replaces_the_older_one(replica: Replica) ->
 
 
 def test_a_failure_is_told_to_a_control_that_was_away(replica: Replica) -> None:
-    # It fails later than the news of the check, which come up to 50 ms late.
-    replica.load(1, "import time\ntime.sleep(0.5)\nraise RuntimeError('told later')\n")
+    gone = replica.source / "gone"
+    waits = f"import pathlib, time\nwhile not pathlib.Path({str(gone)!r}).exists():\n    time.sleep(0.01)\n"
+    replica.load(1, f"{waits}raise RuntimeError('told later')\n")
     replica.control.wait("phase", phase="check")
     replica.control.close()
+    gone.touch()
     eventually(lambda: any("told later" in line["m"] for line in replica.log()), "the failure in the log")
     assert replica.dial().wait("failed", generation=1)["error"]["message"] == "told later"
