@@ -58,16 +58,22 @@ def save(folder: Path, version: int) -> None:
     (folder / "app" / "version.py").write_text(f'VERSION = "{version:05}"\n')
 
 
+def publish(folder: Path, port: int) -> None:
+    (folder / "compose.yaml").write_text(COMPOSE.format(image=folder.name, port=port, folder=folder))
+
+
 @contextlib.contextmanager
 def watched(folder: Path) -> Iterator[int]:
     """What compose serves and watches; its port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    (folder / "compose.yaml").write_text(COMPOSE.format(image=folder.name, port=port, folder=folder))
     compose = ["docker", "compose", "--progress", "plain"]
     try:
-        subprocess.run([*compose, "up", "-d", "--build"], cwd=folder, check=True, capture_output=True)
+        publish(folder, 8000)
+        subprocess.run([*compose, "build"], cwd=folder, check=True, capture_output=True)
+        with socket.socket() as probe:  # only now: others take free ports while it builds
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        publish(folder, port)
+        subprocess.run([*compose, "up", "-d", "--no-build"], cwd=folder, check=True, capture_output=True)
         with watching([*compose, "watch", "--no-up"], folder):
             answering(port)
             yield port
