@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.gateway import keys, paths
+from orchestrator.gateway import cors, keys, paths
 from orchestrator.gateway.keys import Key
 from orchestrator.gateway.paths import Endpoint
 from orchestrator.gateway.policy import Policy, RateLimit, client_key
@@ -19,7 +19,10 @@ OPEN = "/health"
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is judged of a head. target: as it came, with its query. host: "" where an HTTP/1.0 client gave none."""
+    """What is judged of a head. target: as it came, with its query. host: "" where an HTTP/1.0 client gave none.
+
+    preflight: its Access-Control-Request-Method.
+    """
 
     method: str
     target: str
@@ -27,6 +30,7 @@ class Asked:
     origin: str | None
     authorization: str | None = None
     api_key: str | None = None
+    preflight: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,8 @@ class Admission:
         if asked.host:
             policy.require_host(asked.host)
         policy.require_origin(asked.origin, asked.host)
+        if asked.method == "OPTIONS" and asked.preflight is not None and asked.origin in policy.origins:
+            return Admitted(cors.PREFLIGHT, "")  # a browser sends no key with it
         path = asked.target.partition("?")[0]
         key, carrier = None, ""
         if policy.keys and path != OPEN:

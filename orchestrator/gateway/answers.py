@@ -84,6 +84,10 @@ class Head:
         self.usual = self.usual and b"close" not in options
         self.passed = [line for line in self.passed if line.partition(b":")[0].lower() not in options]
 
+    def drop(self, name: bytes) -> None:
+        """Keep a field (lower case) from the client."""
+        self._drop({name})
+
     def fields(self) -> list[tuple[str, str]]:
         """What passes, as names in lower case and values."""
         pairs = (line.decode("latin-1").partition(":") for line in self.passed)

@@ -73,7 +73,7 @@ class Exchange:
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
         self._search: Search | None = None
-        self._lines = b""
+        self._lines = ticket.cors
         self._answer_by = 0.0
         self.id = ticket.request_id or new_id()
 
@@ -84,7 +84,7 @@ class Exchange:
         ticket, gateway = self._ticket, self._gateway
         self._whole = body is not None
         try:
-            self._lines = gateway.admission.count(self._endpoint, self._client.address, self._started, ticket.key)
+            self._lines += gateway.admission.count(self._endpoint, self._client.address, self._started, ticket.key)
             if ticket.head.length > gateway.admission.policy.max_body:
                 raise too_large(gateway.admission.policy.max_body)
             if ticket.model:

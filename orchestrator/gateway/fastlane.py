@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol, cast
 
-from orchestrator.gateway import heads, wire
+from orchestrator.gateway import cors, heads, wire
 from orchestrator.gateway.chunks import Framing
 from orchestrator.gateway.deadline import Deadline
 from orchestrator.gateway.envelope import Refusal, new_id
@@ -359,7 +359,9 @@ class Client(asyncio.Protocol):
         """What never became a turn."""
         request_id = new_id()
         keep = head is not None and not refusal.close and not self.ending
-        self.write(wire.refusal(refusal, request_id, target, b"", keep))
+        origins = self._gateway.admission.policy.origins
+        extra = cors.lines(origins, head.fields.get("origin")) if head is not None else b""
+        self.write(wire.refusal(refusal, request_id, target, extra, keep))
         path = target.partition("?")[0]
         method = head.method if head is not None else ""
         entry = Entry(request_id, method, target, self.address)

@@ -17,7 +17,7 @@ from typing import Any, assert_never
 
 from aiohttp import hdrs, web
 
-from orchestrator.gateway import browser, envelope, openapi, paths
+from orchestrator.gateway import browser, cors, envelope, openapi, paths
 from orchestrator.gateway.admission import Admission, Asked
 from orchestrator.gateway.answers import Head
 from orchestrator.gateway.body import Body, Deadlines, model_of
@@ -33,7 +33,7 @@ from orchestrator.gateway.pool import Pool
 from orchestrator.gateway.relay import Cut, relay
 from orchestrator.gateway.routes import Routes
 from orchestrator.gateway.server import SERVER, require_head
-from orchestrator.gateway.ticket import PASSED
+from orchestrator.gateway.ticket import PASSED, PREFLIGHT
 from orchestrator.gateway.upstream import request_head
 from orchestrator.gateway.wire import refused_body
 from orchestrator.ports import Upstream
@@ -139,7 +139,8 @@ class Gateway:
         if path != "/health" and not self.routes.synced.is_set():
             await self._first_sync()
         host, origin = request.headers.get(hdrs.HOST, ""), _joined(request, hdrs.ORIGIN)
-        told = (_joined(request, name) for name in (AUTHORIZATION, API_KEY))
+        visit.headers.update(cors.fields(self.admission.policy.origins, origin))
+        told = (_joined(request, name) for name in (AUTHORIZATION, API_KEY, PREFLIGHT))
         admitted = self.admission.judge(Asked(method, request.raw_path, host, origin, *told))
         endpoint, visit.entry.model = admitted.endpoint, admitted.model
         visit.key, visit.carrier = admitted.key, admitted.carrier
@@ -204,6 +205,9 @@ class Gateway:
             case Kind.V2_UNLOAD:
                 await (await self._body(visit)).whole()
                 raise pages.v2_unload(visit.entry.model)
+            case Kind.PREFLIGHT:
+                told = cors.preflight(_joined(visit.request, "Access-Control-Request-Headers"))
+                return web.Response(status=204, headers={**visit.headers, **told, hdrs.SERVER: SERVER})
             case Kind.WORKER_BY_BODY:
                 return await self._model(visit, await self._call_by_body(visit, endpoint))
             case _:
@@ -269,6 +273,8 @@ class Gateway:
                 visit.headers.update(answer.claim.active.headers)
                 visit.entry.generation = answer.claim.active.route.generation
                 self._measure(visit, answer.head)
+                if "Access-Control-Allow-Origin" in visit.headers:  # ours, not an application's own: it is said once
+                    answer.head.drop(b"access-control-allow-origin")
                 return await relay(visit.request, answer, visit.headers, self.deadlines.write)
             finally:
                 answer.close()

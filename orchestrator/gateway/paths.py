@@ -39,6 +39,7 @@ class Kind(enum.Enum):
     V2_INDEX = enum.auto()
     V2_LOAD = enum.auto()
     V2_UNLOAD = enum.auto()
+    PREFLIGHT = enum.auto()
 
 
 class Form(enum.Enum):

@@ -5,7 +5,7 @@ It depends on the head's bytes and the policy alone, so a connection keeps it fo
 
 from __future__ import annotations
 
-from orchestrator.gateway import envelope
+from orchestrator.gateway import cors, envelope
 from orchestrator.gateway.admission import Admission, Admitted, Asked
 from orchestrator.gateway.heads import Head
 from orchestrator.gateway.keys import API_KEY, AUTHORIZATION
@@ -14,6 +14,7 @@ from orchestrator.gateway.policy import Policy, mark_of_key
 
 # Heads longer than this are read anew each time: what idle connections keep stays small.
 MAX_KEPT = 2048
+PREFLIGHT = "access-control-request-method"
 # The client's fields that a worker sees.
 PASSED = ("content-type", "accept", "inference-header-content-length")
 
@@ -24,7 +25,7 @@ class Ticket:
     key: that the client has; mark: who it is by that key, b"" where it has none.
     """
 
-    __slots__ = ("_before", "endpoint", "head", "key", "mark", "model", "policy", "raw", "request_id", "size")
+    __slots__ = ("_before", "cors", "endpoint", "head", "key", "mark", "model", "policy", "raw", "request_id", "size")
 
     def __init__(self, raw: bytes, head: Head, policy: Policy, admitted: Admitted | None = None) -> None:
         self.raw = raw
@@ -34,6 +35,7 @@ class Ticket:
         endpoint = self.endpoint = admitted.endpoint if admitted is not None else None
         self.model = admitted.model if admitted is not None else ""
         self.key = admitted.key if admitted is not None else None
+        self.cors = cors.lines(policy.origins, head.fields.get("origin"))
         self.mark = b"" if self.key is None else mark_of_key(self.key)
         offered = head.fields.get("x-request-id")
         self.request_id = offered if offered is not None and envelope.is_request_id(offered) else None
@@ -59,7 +61,13 @@ def issue(raw: bytes, head: Head, admission: Admission) -> Ticket:
 def asked(head: Head) -> Asked:
     """What is judged of a head."""
     get = head.fields.get
-    return Asked(head.method, head.target, get("host", ""), get("origin"), get(AUTHORIZATION), get(API_KEY))
+    return Asked(
+        head.method,
+        head.target,
+        get("host", ""),
+        get("origin"),
+        *(get(name) for name in (AUTHORIZATION, API_KEY, PREFLIGHT)),
+    )
 
 
 def _before(head: Head, endpoint: Endpoint) -> bytes:
