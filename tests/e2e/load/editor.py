@@ -35,7 +35,7 @@ def edits(sandbox: Sandbox, seconds: float, count: int, first: int = 1) -> list[
         if index % TWICE != TWICE - 1:
             pause.wait(max(0.0, began + seconds * index / count - time.monotonic()))
         sandbox.save(MAIN, model.source(version), rename=version % 2 == 0)
-    sandbox.cli("wait", model.NAME)
+    sandbox.cli("wait", model.NAME, "--generation", "latest")
     return versions
 
 
