@@ -35,7 +35,8 @@ class Ticket:
         endpoint = self.endpoint = admitted.endpoint if admitted is not None else None
         self.model = admitted.model if admitted is not None else ""
         self.key = admitted.key if admitted is not None else None
-        self.cors = cors.lines(policy.origins, head.fields.get("origin"))
+        origin = head.fields.get("origin")
+        self.cors = b"" if origin is None else cors.lines(policy.origins, origin)
         self.mark = b"" if self.key is None else mark_of_key(self.key)
         offered = head.fields.get("x-request-id")
         self.request_id = offered if offered is not None and envelope.is_request_id(offered) else None
@@ -61,13 +62,8 @@ def issue(raw: bytes, head: Head, admission: Admission) -> Ticket:
 def asked(head: Head) -> Asked:
     """What is judged of a head."""
     get = head.fields.get
-    return Asked(
-        head.method,
-        head.target,
-        get("host", ""),
-        get("origin"),
-        *(get(name) for name in (AUTHORIZATION, API_KEY, PREFLIGHT)),
-    )
+    keys = get(AUTHORIZATION), get(API_KEY)
+    return Asked(head.method, head.target, get("host", ""), get("origin"), *keys, get(PREFLIGHT))
 
 
 def _before(head: Head, endpoint: Endpoint) -> bytes:
