@@ -49,6 +49,7 @@ class Spares:
         ended: Callable[[str], None],
     ) -> Optional[Child]:
         """A child that now does `job`; None where none waits."""
+        self.look()  # whoever asks because a zygote has just become ready may be told of it before we are
         while self._waiting:
             child = self._waiting.pop(0)
             if child.employ(job, generation, receive, ended):

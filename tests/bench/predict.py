@@ -214,8 +214,8 @@ def explained() -> str:
         "The same function end to end over HTTP, `wrk` with one thread and kept connections; one process that has the model, "
         "everywhere. Ours is asked through the gateway, a process of its own, with a rate limit on top of what is always on; "
         "the peers directly. `coroutine` and `function` return `x + 1`; `cpu` uses 5 ms of processor time before that, `wait` "
-        "waits 5 ms (`concurrency: 256` in sandbox.yaml; all else has its defaults). MLServer without its second process, "
-        "which is slower here; access logs off. Cog's server runs one prediction at a time unless it is a coroutine, and "
+        "waits 5 ms (`concurrency: 256` in sandbox.yaml; all else has its defaults). MLServer without its second process; "
+        "access logs off. Cog's server runs one prediction at a time unless it is a coroutine, and "
         "refuses the rest: only good answers count. Median of the rounds; ratios are taken within a round."
     )
 

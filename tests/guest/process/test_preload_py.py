@@ -42,6 +42,16 @@ def test_an_edit_of_main_keeps_what_was_preloaded(replica: Replica) -> None:
     assert replica.zygote()["preload"] == {"state": "ready", "pid": first["by"], "reason": ""}
 
 
+def test_children_that_waited_before_it_was_made_are_not_used(replica: Replica) -> None:
+    """They have nothing of it: such a worker would run preload.py once more, by itself."""
+    slow = PRELOAD + "import time\ntime.sleep(0.5)\n"  # time enough for the clean zygote to have two that wait
+    first = answer(replica, 1, preload=slow)
+    assert first["by"] != first["pid"]
+    assert first["by"] == replica.zygote()["preload"]["pid"]
+    anew = answer(replica, 2, preload=slow + "# edited\n")
+    assert anew["by"] not in (first["by"], anew["pid"])
+
+
 def test_functions_ask_for_it(replica: Replica) -> None:
     main = "import sandbox\ndef predict() -> dict:\n    return sandbox.preloaded()\n"
     assert answer(replica, 1, main=main)["value"] == 1
