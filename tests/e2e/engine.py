@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import uuid
 from pathlib import Path
 
 DEADLINE = 30.0
@@ -21,6 +22,8 @@ class Engine:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="sbe"))
         self.address = f"unix://{self.folder}/docker.sock"
+        # Not the folder's name, which may end in what a namespace may not end in.
+        self._namespace = f"sbe-{uuid.uuid4().hex}"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, live_restore: bool) -> None:
@@ -30,7 +33,7 @@ class Engine:
         # In a network namespace its bridge, its addresses and its rules are nobody else's.
         command = ["unshare", "--net", "dockerd", "--config-file", f"{folder}/daemon.json"]
         command += ["--data-root", f"{folder}/data", "--exec-root", f"{folder}/run", "--pidfile", f"{folder}/pid"]
-        command += ["--host", self.address, "--containerd-namespace", folder.name, "--iptables=false"]
+        command += ["--host", self.address, "--containerd-namespace", self._namespace, "--iptables=false"]
         with (folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         end = time.monotonic() + DEADLINE

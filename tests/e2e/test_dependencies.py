@@ -80,7 +80,7 @@ def test_saves_during_a_build_are_live_at_once_where_they_work_and_all_are_once_
     with sandbox.load("one", keep=3, fresh=1).running() as load:
         since = sandbox.mark()
         sandbox.save("one/requirements.txt", f"{found}\n")
-        sandbox.event("one", "progress", since)  # the build has begun
+        sandbox.event("one", "spec", since)  # the build begins; what it says of itself may come late
         forked = sandbox.edit("one/main.py", "def predict() -> int:\n    return 2\n")
         assert sandbox.call("one").prediction == 2
         sandbox.save("one/main.py", USER.format(name=found.name))
